@@ -1,0 +1,156 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/hotsvc/svc/configsrc"
+)
+
+// Backend is what the API shows and does. A nil func leaves its endpoint out.
+// Results are written as JSON. A [*StatusError] sets the answer's status; a
+// *configsrc.InvalidError is 422 with its problems; any other error is 500.
+type Backend struct {
+	Status      func() any
+	Config      func() any
+	Sources     func() any
+	History     func() any
+	Generations func() any
+	Connections func() any
+	// Reload re-reads all sources and returns the outcome.
+	Reload func(ctx context.Context) (any, error)
+	// Plan says what a document would cause, or the sources' present content
+	// where document is nil. name is the document's, for messages; its ending
+	// tells the format.
+	Plan     func(ctx context.Context, name string, document []byte) (any, error)
+	Rollback func(ctx context.Context, revision string) (any, error)
+	// Resume ends a rollback's pin.
+	Resume func(ctx context.Context) (any, error)
+}
+
+// StatusError is an error with the HTTP status that it deserves.
+type StatusError struct {
+	Status int
+	Err    error
+}
+
+func (e *StatusError) Error() string { return e.Err.Error() }
+func (e *StatusError) Unwrap() error { return e.Err }
+
+// maxDocument bounds the body of a plan request: the default limit of a source.
+const maxDocument = 4 << 20
+
+// Handler serves the API. metrics may be nil.
+func Handler(b Backend, metrics prometheus.Gatherer) http.Handler {
+	mux := http.NewServeMux()
+	show := func(pattern string, f func() any) {
+		if f != nil {
+			mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, f()) })
+		}
+	}
+	show("/api/v1/status", b.Status)
+	show("/api/v1/config", b.Config)
+	show("/api/v1/sources", b.Sources)
+	show("/api/v1/history", b.History)
+	show("/api/v1/generations", b.Generations)
+	show("/api/v1/connections", b.Connections)
+	act := func(pattern string, offered bool, f func(*http.Request) (any, error)) {
+		if offered {
+			mux.HandleFunc("POST "+pattern, func(w http.ResponseWriter, r *http.Request) {
+				r.Body = http.MaxBytesReader(w, r.Body, maxDocument)
+				result, err := f(r)
+				if err != nil {
+					writeError(w, err)
+					return
+				}
+				writeJSON(w, result)
+			})
+		}
+	}
+	act("/api/v1/reload", b.Reload != nil, func(r *http.Request) (any, error) { return b.Reload(r.Context()) })
+	act("/api/v1/resume", b.Resume != nil, func(r *http.Request) (any, error) { return b.Resume(r.Context()) })
+	act("/api/v1/rollback/{rev}", b.Rollback != nil, func(r *http.Request) (any, error) {
+		return b.Rollback(r.Context(), r.PathValue("rev"))
+	})
+	act("/api/v1/plan", b.Plan != nil, func(r *http.Request) (any, error) {
+		document, err := readDocument(r)
+		if err != nil {
+			return nil, err
+		}
+		return b.Plan(r.Context(), r.URL.Query().Get("name"), document)
+	})
+	if metrics != nil {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, &StatusError{http.StatusNotFound, errors.New("no such endpoint: " + r.Method + " " + r.URL.Path)})
+	})
+	return mux
+}
+
+// readDocument returns nil for a request without a body.
+func readDocument(r *http.Request) ([]byte, error) {
+	document, err := io.ReadAll(r.Body)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &StatusError{http.StatusRequestEntityTooLarge, errors.New("the document is larger than 4 MiB")}
+	case err != nil:
+		return nil, &StatusError{http.StatusBadRequest, errors.New("the document did not arrive whole")}
+	case r.ContentLength == 0:
+		return nil, nil
+	}
+	return document, nil
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(append(body, '\n')) // the client is gone, or it is not
+}
+
+// Problem is the body of an error answer.
+type Problem struct {
+	Title    string              `json:"title"`
+	Status   int                 `json:"status"`
+	Detail   string              `json:"detail,omitempty"`
+	Problems []configsrc.Problem `json:"problems,omitempty"`
+}
+
+// Error is the problem's detail.
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return strings.ToLower(p.Title)
+	}
+	return p.Detail
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	p := Problem{Status: http.StatusInternalServerError, Detail: err.Error()}
+	var status *StatusError
+	var invalid *configsrc.InvalidError
+	switch {
+	case errors.As(err, &status):
+		p.Status = status.Status
+	case errors.As(err, &invalid):
+		p.Status, p.Problems = http.StatusUnprocessableEntity, invalid.Problems
+	}
+	p.Title = http.StatusText(p.Status)
+	body, _ := json.Marshal(p) // plain texts and numbers
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(append(body, '\n'))
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"github.com/hotsvc/svc/admin"
+	"github.com/hotsvc/svc/configsrc"
+	"github.com/hotsvc/svc/reload"
+	"github.com/hotsvc/svc/server"
+)
+
+//go:embed default.yaml
+var defaultDocument []byte
+
+func newRunCommand(b *bootstrap) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Serve, and follow the config source",
+		Long: `Serve, and follow the config source until a signal ends it.
+
+With no source configured it follows ./config.yaml, and writes that file with
+every default and a comment where it is missing.
+
+Signals: TERM and INT finish the requests under way and stop, a second one stops
+at once; HUP reads the sources again; QUIT writes all goroutines to stderr.`,
+		Example: "  svc run\n  svc run --file /etc/svc.yaml --set server.listen=0.0.0.0:80",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context()) },
+	}
+}
+
+// run serves until a signal, or the end of ctx, stops it.
+func (b *bootstrap) run(ctx context.Context) error {
+	if err := b.resolve(); err != nil {
+		return err
+	}
+	state, err := openStateDir(b.stateDir)
+	if err != nil {
+		return err
+	}
+	level := new(slog.LevelVar)
+	log := newLogger(b, level)
+	s := &service{bootstrap: b, log: log, level: level, registry: prometheus.NewRegistry()}
+	err = s.run(ctx)
+	return errors.Join(err, state.close())
+}
+
+// service is one run of the service.
+type service struct {
+	*bootstrap
+	log      *slog.Logger
+	level    *slog.LevelVar
+	registry *prometheus.Registry
+	manager  *reload.Manager[Config]
+	server   *server.Server
+}
+
+// listeners are the service's sockets as a resource of the config: a busy port
+// fails the start like anything else that cannot be built.
+type listeners struct{ sockets []net.Listener }
+
+func (l *listeners) Close() error {
+	var errs []error
+	for _, s := range l.sockets {
+		// The server has closed them already, unless it never ran.
+		if err := s.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *service) run(ctx context.Context) error {
+	s.registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	if err := s.writeDefault(); err != nil {
+		return err
+	}
+	var err error
+	s.manager, err = s.newManager(reload.Options[Config]{
+		StateDir: s.stateDir, Logger: s.log, Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	sockets := reload.Register(s.manager, "listeners",
+		func(c *Config) []string { return c.Server.Listen },
+		func(ctx context.Context, addresses []string) (*listeners, error) {
+			l, err := server.Listen(ctx, addresses)
+			return &listeners{l}, reload.Retryable(err)
+		})
+	reload.Subscribe(s.manager, "log level",
+		func(c *Config) string { return c.Log.Level },
+		func(text string) { _ = s.level.UnmarshalText([]byte(text)) }) // validated
+	if err := s.manager.Start(ctx); err != nil {
+		return s.startError(err)
+	}
+	s.server, err = server.New(sockets.Get(s.manager.Load()).sockets, server.Options{
+		Pin:     s.manager.Pin,
+		Config:  func(ctx context.Context) *server.Config { return &s.manager.From(ctx).Config.Server },
+		Handler: server.Engine(server.RouteOptions{Public: s.public}), //nolint:contextcheck // its handlers have their requests' contexts
+		Logger:  s.log, Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	operator, err := admin.ListenUnix(ctx, filepath.Join(s.stateDir, adminSocket))
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx, operator)
+}
+
+// serve runs the parts and ends them in turn: first the server, which finishes
+// its requests, then the manager they read from, then the operator's socket.
+func (s *service) serve(ctx context.Context, operator net.Listener) error {
+	serverCtx, stopServer := context.WithCancel(ctx)
+	defer stopServer()
+	after := context.WithoutCancel(ctx)
+	managerCtx, stopManager := context.WithCancel(after)
+	defer stopManager()
+	adminCtx, stopAdmin := context.WithCancel(after)
+	defer stopAdmin()
+
+	var managing, administering, signalling sync.WaitGroup
+	var managerErr, adminErr error
+	managing.Go(func() {
+		managerErr = s.manager.Run(managerCtx)
+		stopServer() // nobody follows the config any more
+	})
+	administering.Go(func() {
+		adminErr = admin.Serve(adminCtx, operator, admin.Handler(s.backend(), s.registry), s.log)
+		stopServer()
+	})
+	signalling.Go(func() { s.handleSignals(managerCtx, stopServer) })
+	s.log.Info("serving", "addresses", s.server.Addrs(), "revision", s.manager.Load().ID,
+		"config", s.describeSource(), "state", s.stateDir, "version", version)
+
+	err := s.server.Run(serverCtx)
+	stopManager()
+	managing.Wait()
+	signalling.Wait()
+	stopAdmin()
+	administering.Wait()
+	s.log.Info("stopped")
+	return errors.Join(err, managerErr, adminErr)
+}
+
+func (s *service) public(ctx context.Context) (string, map[string]any) {
+	r := s.manager.From(ctx)
+	return r.ID, r.Config.Public
+}
+
+// describeSource says where the settings are, for people.
+func (b *bootstrap) describeSource() string { return "file " + cmp.Or(b.file, defaultFile) }
+
+// writeDefault writes the commented default config where no file was named,
+// none is there, and no last good content would start the service either.
+func (s *service) writeDefault() error {
+	if s.file != "" || s.getenv("SVC_SOURCE") != "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(s.stateDir, "last-good.json")); err == nil {
+		return nil
+	}
+	f, err := os.OpenFile(defaultFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // a config file is for all to read, as any other
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write default config: %w; name a config file with --file", err)
+	}
+	_, err = f.Write(defaultDocument)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write default config: %w", err)
+	}
+	s.log.Info("wrote "+defaultFile+" with every default: edit it while the service runs, and watch it follow", "path", defaultFile)
+	return nil
+}
+
+// startError adds what to do about it.
+func (s *service) startError(err error) error {
+	switch {
+	case errors.Is(err, configsrc.ErrNotFound):
+		return fmt.Errorf("%w; make the file, or name another with --file or SVC_FILE", err)
+	case errors.Is(err, configsrc.ErrDenied):
+		return fmt.Errorf("%w; let this user read it", err)
+	}
+	return fmt.Errorf("%w; \"svc validate\" checks a config without starting it", err)
+}

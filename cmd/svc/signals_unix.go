@@ -1,0 +1,71 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// reloadTimeout bounds a re-read that a signal asked for.
+const reloadTimeout = 30 * time.Second
+
+// handleSignals obeys the signals that the contract names until ctx ends.
+func (s *service) handleSignals(ctx context.Context, stop context.CancelFunc) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	// A re-read may take long, and must not keep a stop waiting. Of several
+	// that come in meanwhile, one is kept.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	var reloading sync.WaitGroup
+	defer reloading.Wait()
+	reloading.Go(func() { s.reloadOnSignals(ctx, hangups) })
+	stopping := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case got := <-signals:
+			switch got {
+			case syscall.SIGQUIT:
+				_ = pprof.Lookup("goroutine").WriteTo(s.stderr, 2)
+			case syscall.SIGUSR2:
+				s.log.Error("graceful restart is not available in this version; stop the service and start it again")
+			default:
+				if stopping {
+					s.log.Warn("stopping at once: requests under way are cut")
+					_ = s.server.Close()
+				}
+				stopping = true
+				s.log.Info("stopping: finishing the requests under way; a second signal stops at once", "signal", got.String())
+				stop()
+			}
+		}
+	}
+}
+
+func (s *service) reloadOnSignals(ctx context.Context, hangups <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+		}
+		readCtx, cancel := context.WithTimeout(ctx, reloadTimeout)
+		entry, err := s.manager.Reload(readCtx)
+		cancel()
+		if err != nil {
+			s.log.Error("re-read on signal", "error", err)
+			continue
+		}
+		s.log.Info("re-read on signal", "outcome", entry.Outcome, "revision", entry.Revision)
+	}
+}

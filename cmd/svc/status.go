@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hotsvc/svc/admin"
+)
+
+// callTimeout bounds a question to the running service.
+const callTimeout = 5 * time.Second
+
+func newStatusCommand(b *bootstrap) *cobra.Command {
+	var out output
+	var wait bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show how the running service and its config are doing",
+		Long: `Show how the running service is doing, which revision of the config is in force,
+and what became of the last change. A refused or stale config does not make a
+service unhealthy.
+
+Exit codes: 0 healthy, 1 not.`,
+		Example: "  svc status\n  svc status --wait --timeout 30s",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := b.resolve(); err != nil {
+				return err
+			}
+			st, err := b.status(cmd.Context(), wait, timeout)
+			if err != nil {
+				return err
+			}
+			if err := out.print(b.stdout, st, st.text); err != nil {
+				return err
+			}
+			if !st.Healthy {
+				return &exitError{1, nil}
+			}
+			return nil
+		},
+	}
+	out.addFlag(cmd.Flags())
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the service is healthy")
+	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long --wait waits")
+	return cmd
+}
+
+// waitInterval is how often --wait asks.
+const waitInterval = 100 * time.Millisecond
+
+func (b *bootstrap) status(ctx context.Context, wait bool, timeout time.Duration) (status, error) {
+	deadline := time.Now().Add(timeout)
+	for {
+		var st status
+		err := b.ask(ctx, callTimeout, func(ctx context.Context, c *admin.Client) error {
+			return c.Get(ctx, "/api/v1/status", &st)
+		})
+		if !wait || err == nil && st.Healthy || time.Now().After(deadline) {
+			return st, err
+		}
+		select {
+		case <-time.After(waitInterval):
+		case <-ctx.Done():
+			return st, ctx.Err()
+		}
+	}
+}
+
+// ask calls the running service. Where there is none, the error says so.
+func (b *bootstrap) ask(ctx context.Context, timeout time.Duration, call func(context.Context, *admin.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := call(ctx, admin.NewClient(b.admin))
+	var answer *admin.Problem
+	if err == nil || errors.As(err, &answer) {
+		return err
+	}
+	return fmt.Errorf("no service answers at %s: start one with \"svc run\", or name it with --admin or SVC_STATE_DIR: %w", b.admin, err)
+}
+
+func (s status) text(w io.Writer) {
+	health := "healthy"
+	if !s.Healthy {
+		health = "not healthy"
+	}
+	_, _ = fmt.Fprintf(w, "%s, process %d, version %s\n\n", health, s.KeeperPID, s.Version)
+	source := s.Source.Name + " " + s.Source.Address
+	if s.Source.Stale {
+		source += " (stale since " + showTime(s.Source.StaleSince) + ")"
+	}
+	revision := s.Revision
+	if s.Pinned != "" {
+		revision += " (pinned by a rollback; \"svc rollback --resume\" follows the source again)"
+	}
+	rows := [][]string{{"source", source}}
+	if s.Source.Error != "" {
+		rows = append(rows, []string{"", s.Source.Error})
+	}
+	rows = append(rows, []string{"revision", revision})
+	if s.Fallback != "" {
+		rows = append(rows, []string{"", "last good content, because: " + s.Fallback})
+	}
+	rows = append(rows, []string{"last change", fmt.Sprintf("%s (%s) %s", s.Last.Outcome, s.Last.Action, showTime(s.Last.At))})
+	if s.Last.Reason != "" {
+		rows = append(rows, []string{"", s.Last.Reason})
+	}
+	if len(s.Last.Changed) > 0 {
+		rows = append(rows, []string{"changed", strings.Join(s.Last.Changed, ", ")})
+	}
+	rows = append(rows, []string{"listening on", strings.Join(s.Listeners, ", ")})
+	for _, g := range s.Generations {
+		var parts []string
+		for _, kind := range slices.Sorted(maps.Keys(g.Connections)) {
+			parts = append(parts, fmt.Sprintf("%d %s", g.Connections[kind], kind))
+		}
+		if len(parts) == 0 {
+			parts = []string{"no connections"}
+		}
+		rows = append(rows, []string{
+			fmt.Sprintf("generation %d", g.Number),
+			fmt.Sprintf("%s, process %d, since %s, %s", g.State, g.PID, showTime(g.Since), strings.Join(parts, ", ")),
+		})
+	}
+	table(w, rows)
+}

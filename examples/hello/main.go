@@ -1,0 +1,80 @@
+// Command hello is a gin program of its own that follows hello.yaml with the
+// library's packages.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/hotsvc/svc/configsrc/file"
+	"github.com/hotsvc/svc/reload"
+	"github.com/hotsvc/svc/server"
+)
+
+// Config is the program's own settings beside those of the server.
+type Config struct {
+	Server   server.Config `config:"server"`
+	Workers  int           `config:"workers" validate:"min=1"`                 // needs a restart
+	Greeting string        `config:"greeting" reload:"live" validate:"max=99"` // changes in place
+	Visitors string        `config:"visitors" reload:"live"`                   // the file that names are written to
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, "hello.yaml"); err != nil {
+		panic(err)
+	}
+}
+
+func run(ctx context.Context, path string) error {
+	source, err := file.New(path, file.Options{})
+	if err != nil {
+		return err
+	}
+	m, err := reload.New(reload.Options[Config]{
+		Default: func() Config { return Config{server.Default(), 2, "Hello", os.DevNull} },
+		Layers:  []reload.Layer{{Name: "file", Address: path, Source: source, Quiet: 300 * time.Millisecond}},
+		Logger:  slog.Default(),
+	})
+	if err != nil {
+		return err
+	}
+	// Opened anew when the setting changes; closed when its last request has ended.
+	visitors := reload.Register(m, "visitors", func(c *Config) string { return c.Visitors },
+		func(_ context.Context, name string) (*os.File, error) {
+			return os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // the operator names it
+		})
+	if err := m.Start(ctx); err != nil {
+		return err
+	}
+	router := gin.New()
+	router.GET("/hello/:name", func(c *gin.Context) { //nolint:contextcheck // its context is the request's
+		rev := m.From(c.Request.Context()) // one revision for the whole request
+		_, _ = fmt.Fprintln(visitors.Get(rev), c.Param("name"))
+		c.String(200, "%s, %s! (%d workers)\n", rev.Config.Greeting, c.Param("name"), rev.Config.Workers)
+	})
+	listeners, err := server.Listen(ctx, m.Load().Config.Server.Listen)
+	if err != nil {
+		return err
+	}
+	settings := func(ctx context.Context) *server.Config { return &m.From(ctx).Config.Server }
+	srv, err := server.New(listeners, server.Options{Pin: m.Pin, Config: settings, Handler: router})
+	if err != nil {
+		return err
+	}
+	following, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the last request has ended
+	followed := make(chan error, 1)
+	go func() { followed <- m.Run(following) }()
+	err = srv.Run(ctx)
+	stop()
+	return errors.Join(err, <-followed)
+}

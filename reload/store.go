@@ -1,0 +1,177 @@
+package reload
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/hotsvc/svc/configsrc"
+)
+
+// store keeps contents in the state folder. A nil store keeps nothing.
+type store struct {
+	dir string
+	// step is called after each step of a write, by the tests that stop the
+	// process there; nil otherwise.
+	step func(name string)
+}
+
+const (
+	lastGoodFile = "last-good.json"
+	pinFile      = "pin.json"
+	recordFormat = 1
+	// A record is at most this long: the default limits on values, with room
+	// for origins and JSON's escapes.
+	maxRecordBytes = 64 << 20
+)
+
+// record is the first line of a content on disk; the second is the content
+// itself, the sourced part, in configsrc's codec.
+type record struct {
+	Format   int               `json:"format"`
+	Identity string            `json:"identity"` // of the sources it came from
+	Revision string            `json:"revision"`
+	SavedAt  time.Time         `json:"saved_at"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	// Checksum is the SHA-256 of the content's bytes.
+	Checksum string `json:"checksum"`
+}
+
+func newStore(dir string) (*store, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	if err := os.MkdirAll(filepath.Join(dir, historyDir), 0o700); err != nil {
+		return nil, fmt.Errorf("make state folder: %w", err)
+	}
+	return &store{dir: dir}, nil
+}
+
+// save writes a content under name: a temporary file first, so that a crash at
+// any point leaves the old record or the new one.
+func (s *store) save(name, identity string, c content) error {
+	if s == nil {
+		return nil
+	}
+	encoded, err := configsrc.EncodeValues(c.sourced)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", name, err)
+	}
+	sum := sha256.Sum256(encoded)
+	head, err := json.Marshal(record{
+		Format: recordFormat, Identity: identity, Revision: c.revision(), SavedAt: time.Now().UTC(),
+		Labels: c.labels, Checksum: hex.EncodeToString(sum[:]),
+	})
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", name, err)
+	}
+	if err := s.write(name, slices.Concat(head, []byte{'\n'}, encoded)); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+func (s *store) write(name string, data []byte) (err error) {
+	path := filepath.Join(s.dir, name)
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*") // made with 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	s.at("created")
+	// Two writes, so that the tests can stop between them.
+	half := len(data) / 2
+	if _, err = f.Write(data[:half]); err != nil {
+		return err
+	}
+	s.at("half written")
+	if _, err = f.Write(data[half:]); err != nil {
+		return err
+	}
+	s.at("written")
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	s.at("synced")
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	s.at("renamed")
+	// Without this the rename itself may be lost by a power cut.
+	if dir, openErr := os.Open(filepath.Dir(path)); openErr == nil {
+		err = dir.Sync()
+		_ = dir.Close()
+	}
+	s.at("done")
+	return err
+}
+
+func (s *store) at(step string) {
+	if s.step != nil {
+		s.step(step)
+	}
+}
+
+// load reads a content back. It returns fs.ErrNotExist where there is none, and
+// an error that says what is wrong where there is one that cannot be used.
+func (s *store) load(name string) (record, configsrc.Values, error) {
+	if s == nil {
+		return record{}, nil, os.ErrNotExist
+	}
+	path := filepath.Join(s.dir, name)
+	f, err := os.Open(path) //nolint:gosec // one of our own names in the state folder
+	if err != nil {
+		return record{}, nil, err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxRecordBytes+1))
+	if err != nil {
+		return record{}, nil, err
+	}
+	if len(data) > maxRecordBytes {
+		return record{}, nil, fmt.Errorf("%s is larger than %d bytes", path, maxRecordBytes)
+	}
+	var r record
+	head, encoded, _ := bytes.Cut(data, []byte{'\n'})
+	if err := json.Unmarshal(head, &r); err != nil {
+		return record{}, nil, fmt.Errorf("%s is damaged: its first line is no JSON", path)
+	}
+	if r.Format != recordFormat {
+		return record{}, nil, fmt.Errorf("%s has format %d, this program reads %d", path, r.Format, recordFormat)
+	}
+	sum := sha256.Sum256(encoded)
+	if hex.EncodeToString(sum[:]) != r.Checksum {
+		return record{}, nil, fmt.Errorf("%s is damaged: its checksum does not match", path)
+	}
+	values, err := configsrc.DecodeValues(encoded, configsrc.Limits{})
+	if err != nil {
+		return record{}, nil, fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	return r, values, nil
+}
+
+func (s *store) remove(name string) error {
+	if s == nil {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

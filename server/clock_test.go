@@ -1,0 +1,205 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pipes is a listener in memory, so that time can be virtual.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return pipeAddr{} }
+
+type pipeAddr struct{}
+
+func (pipeAddr) Network() string { return "pipe" }
+func (pipeAddr) String() string  { return "pipe" }
+
+func (p *pipes) dial(t *testing.T) *raw {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	p.conns <- theirs
+	t.Cleanup(func() { _ = ours.Close() })
+	return newRaw(t, ours)
+}
+
+// bubble is what a test under virtual time works with.
+type bubble struct {
+	t *testing.T
+	s *running
+	p *pipes
+}
+
+// inBubble runs a test of a Server under virtual time, and checks how long the
+// drain took from the stop on, to the millisecond.
+func inBubble(t *testing.T, o Options, edit func(*Config), wantDrain time.Duration, wantErr error, f func(bubble)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		s := startOn(t, []net.Listener{p}, o, edit)
+		f(bubble{t, s, p})
+		synctest.Wait()
+		began := time.Now()
+		s.stop()
+		<-s.ended
+		if !errors.Is(s.err, wantErr) {
+			t.Errorf("Run returned %v, want %v", s.err, wantErr)
+		}
+		if took := time.Since(began).Round(time.Millisecond); took != wantDrain {
+			t.Errorf("the drain took %s, want %s", took, wantDrain)
+		}
+	})
+}
+
+func TestDrainTakes(t *testing.T) {
+	idle := func(b bubble) {
+		c := b.p.dial(b.t)
+		c.send(b.t, getRoot)
+		c.receive(b.t)
+	}
+	slow := handler(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(7 * time.Second):
+			hello(w, r)
+		}
+	})
+	for _, tt := range []struct {
+		name  string
+		h     http.Handler
+		limit time.Duration
+		want  time.Duration
+		err   error
+		f     func(bubble)
+	}{
+		{"nothing: no time", handler(hello), 30 * time.Second, 0, nil, func(bubble) {}},
+		{"idle: the linger", handler(hello), 30 * time.Second, maxLinger, nil, idle},
+		{"idle for long: the linger all the same", handler(hello), 30 * time.Second, maxLinger, nil, func(b bubble) {
+			idle(b)
+			time.Sleep(time.Minute / 2)
+		}},
+		{"idle, short limit: half of it", handler(hello), 500 * time.Millisecond, 250 * time.Millisecond, nil, idle},
+		{"new: the header's time", handler(hello), 30 * time.Second, readHeaderTimeout, nil, func(b bubble) {
+			b.p.dial(b.t)
+		}},
+		{"half a header: the header's time", handler(hello), 30 * time.Second, readHeaderTimeout, nil, func(b bubble) {
+			c := b.p.dial(b.t)
+			c.send(b.t, "GET /")
+			// net/http answers 400 if its timer is the first, and a pipe has no buffer.
+			go func() { _, _ = io.Copy(io.Discard, c) }()
+		}},
+		{"a byte after an answer: the header's time", handler(hello), 30 * time.Second, readHeaderTimeout, nil, func(b bubble) {
+			c := b.p.dial(b.t)
+			c.send(b.t, getRoot)
+			c.receive(b.t)
+			synctest.Wait() // for idleness
+			c.send(b.t, "G")
+		}},
+		{"new, shorter limit: nothing is lost", handler(hello), 3 * time.Second, 3 * time.Second, nil, func(b bubble) {
+			b.p.dial(b.t)
+		}},
+		{"half a header, shorter limit", handler(hello), 3 * time.Second, 3 * time.Second, ErrDrainTimeout, func(b bubble) {
+			b.p.dial(b.t).send(b.t, "GET /")
+		}},
+		{"a request: its time", slow, 30 * time.Second, 7 * time.Second, nil, func(b bubble) {
+			c := b.p.dial(b.t)
+			c.send(b.t, getRoot)
+			go func() { _, _ = c.r.ReadByte() }()
+		}},
+		{"a request, shorter limit", slow, 5 * time.Second, 5 * time.Second, ErrDrainTimeout, func(b bubble) {
+			b.p.dial(b.t).send(b.t, getRoot)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, Options{Handler: tt.h}, drainTime(tt.limit), tt.want, tt.err, tt.f)
+		})
+	}
+}
+
+// server.drain.timeout is read again during the drain.
+func TestDrainTimeoutIsLive(t *testing.T) {
+	stuck := handler(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	for name, tt := range map[string]struct {
+		first, second, want time.Duration
+	}{
+		"shorter":      {time.Hour, 12 * time.Second, 12 * time.Second},
+		"longer":       {15 * time.Second, time.Minute, time.Minute},
+		"over already": {time.Hour, time.Second, 10*time.Second + drainCheck},
+	} {
+		t.Run(name, func(t *testing.T) {
+			edit := func(c *Config) {
+				c.Drain.Timeout = tt.first
+				c.Timeout.Request = 0
+			}
+			inBubble(t, Options{Handler: stuck}, edit, tt.want, ErrDrainTimeout, func(b bubble) {
+				b.p.dial(b.t).send(b.t, getRoot)
+				changed := Default()
+				changed.Drain.Timeout = tt.second
+				// 10 s after the stop, which follows at once; 1 ms later, so that it
+				// does not fall together with a check.
+				time.AfterFunc(10*time.Second+time.Millisecond, func() { b.s.config.Store(&changed) })
+			})
+		})
+	}
+}
+
+// The default of 15 s, without waiting for it.
+func TestDefaultRequestTime(t *testing.T) {
+	inBubble(t, Options{Handler: handler(untilDone)}, func(*Config) {}, 0, nil, func(b bubble) {
+		c := b.p.dial(b.t)
+		began := time.Now()
+		c.send(b.t, "GET / HTTP/1.1\nHost: x\nConnection: close\n\n")
+		wantProblem(b.t, c.receive(b.t), 503, "server.timeout.request")
+		if took := time.Since(began); took != 15*time.Second {
+			b.t.Errorf("answered after %s", took)
+		}
+	})
+}
+
+// An answer is not cut off by a fixed time of the connection.
+func TestLongAnswerIsNotCutOff(t *testing.T) {
+	edit := func(c *Config) { c.Timeout.Request = 0 }
+	h := handler(func(w http.ResponseWriter, _ *http.Request) {
+		for range 10 {
+			time.Sleep(time.Minute)
+			_, _ = w.Write([]byte("x"))
+			w.(http.Flusher).Flush()
+		}
+	})
+	inBubble(t, Options{Handler: h}, edit, maxLinger, nil, func(b bubble) {
+		c := b.p.dial(b.t)
+		if err := c.SetDeadline(time.Time{}); err != nil {
+			b.t.Fatal(err)
+		}
+		c.send(b.t, getRoot)
+		if a := c.receive(b.t); a.body != "xxxxxxxxxx" {
+			b.t.Errorf("answer %q", a.body)
+		}
+	})
+}
