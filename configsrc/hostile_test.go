@@ -48,6 +48,7 @@ func TestFlattenHostile(t *testing.T) {
 		want   string
 	}{
 		{"alias bomb", y, aliasBomb(), "more keys than the limit of 10000"},
+		{"a million nodes", y, "a: [" + strings.Repeat("x,", 1<<20) + "]", "more line ends and commas than the limit of 200000"},
 		{"merge bomb", y, mergeBomb(), "the aliases repeat too much: together they stand for more than 40100 nodes"},
 		{"null bomb", y, nullBomb(), "the aliases repeat too much"},
 		{"an anchor in itself", y, "a: &a\n  b: *a\n", "inside its own anchor"},

@@ -14,6 +14,14 @@ import (
 // yaml reads a YAML document. The library parses; walking its nodes is done
 // here, for the lines, the duplicates and the bound on aliases.
 func (w *walker) yaml(data []byte) {
+	// The parser builds every node before the first can be looked at, a
+	// hundred bytes and more for each, and a node costs a document no more
+	// than one of these.
+	separators := bytes.Count(data, []byte{'\n'}) + bytes.Count(data, []byte{','})
+	if most := separatorsPerKey * w.limits.Keys; separators > most {
+		w.fail(0, "the document has more line ends and commas than the limit of %d", most)
+		return
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document yaml.Node
 	if err := decoder.Decode(&document); err != nil {
@@ -48,6 +56,9 @@ func (w *walker) yaml(data []byte) {
 		w.fail(root.Line, rootReason)
 	}
 }
+
+// separatorsPerKey allows for comments, and for texts of many lines.
+const separatorsPerKey = 20
 
 // yamlSyntax says what the parser found. Its messages are fixed texts but for
 // one that quotes the document.

@@ -31,6 +31,7 @@ const (
 	// A record is at most this long: the default limits on values, with room
 	// for origins and JSON's escapes.
 	maxRecordBytes = 64 << 20
+	maxRecordKeys  = 1_000_000 // each source has its own limit; a record has the keys of all
 )
 
 // record is the first line of a content on disk; the second is the content
@@ -159,7 +160,7 @@ func (s *store) load(name string) (record, configsrc.Values, error) {
 	if hex.EncodeToString(sum[:]) != r.Checksum {
 		return record{}, nil, fmt.Errorf("%s is damaged: its checksum does not match", path)
 	}
-	values, err := configsrc.DecodeValues(encoded, configsrc.Limits{})
+	values, err := configsrc.DecodeValues(encoded, configsrc.Limits{Bytes: maxRecordBytes, Keys: maxRecordKeys})
 	if err != nil {
 		return record{}, nil, fmt.Errorf("%s is damaged: %w", path, err)
 	}
