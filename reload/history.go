@@ -120,7 +120,7 @@ func (h *history) compact() error {
 		kept[e.Revision], kept[e.InForce] = true, true
 	}
 	if err := h.store.write(historyIndex, b.Bytes()); err != nil {
-		return fmt.Errorf("write history: %w", err)
+		return err
 	}
 	h.lines = len(h.entries)
 	dir := filepath.Join(h.store.dir, historyDir)
@@ -139,16 +139,13 @@ func (h *history) compact() error {
 	return nil
 }
 
-// keep stores a content that came into force, for rollbacks.
-func (h *history) keep(identity string, c content) error {
-	if h.store == nil {
-		return nil
-	}
-	name := filepath.Join(historyDir, c.revision()+".json")
+// keep stores the record of a content that came into force, for rollbacks.
+func (h *history) keep(revision string, record []byte) error {
+	name := filepath.Join(historyDir, revision+".json")
 	if _, err := os.Stat(filepath.Join(h.store.dir, name)); err == nil {
 		return nil // the name is the content's hash
 	}
-	return h.store.save(name, identity, c)
+	return h.store.write(name, record)
 }
 
 // ErrNoRevision is returned for a revision of which no content is kept.

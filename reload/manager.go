@@ -416,7 +416,14 @@ func (m *Manager[T]) rollback(ctx context.Context, revision string) (Entry, erro
 		return entry, nil
 	}
 	m.setPin(&c)
-	if err := m.store.save(pinFile, m.identity, c); err != nil {
+	if m.store == nil {
+		return entry, nil
+	}
+	data, err := encodeRecord(m.identity, c)
+	if err == nil {
+		err = m.store.write(pinFile, data)
+	}
+	if err != nil {
 		return entry, fmt.Errorf("pin revision: it holds until this process ends: %w", err)
 	}
 	return entry, nil

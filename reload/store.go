@@ -56,15 +56,11 @@ func newStore(dir string) (*store, error) {
 	return &store{dir: dir}, nil
 }
 
-// save writes a content under name: a temporary file first, so that a crash at
-// any point leaves the old record or the new one.
-func (s *store) save(name, identity string, c content) error {
-	if s == nil {
-		return nil
-	}
+// encodeRecord writes a content as a record.
+func encodeRecord(identity string, c content) ([]byte, error) {
 	encoded, err := configsrc.EncodeValues(c.sourced)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", name, err)
+		return nil, fmt.Errorf("encode content: %w", err)
 	}
 	sum := sha256.Sum256(encoded)
 	head, err := json.Marshal(record{
@@ -72,15 +68,19 @@ func (s *store) save(name, identity string, c content) error {
 		Labels: c.labels, Checksum: hex.EncodeToString(sum[:]),
 	})
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", name, err)
+		return nil, fmt.Errorf("encode record: %w", err)
 	}
-	if err := s.write(name, slices.Concat(head, []byte{'\n'}, encoded)); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
+	return slices.Concat(head, []byte{'\n'}, encoded), nil
 }
 
+// write writes a file: a temporary one first, so that a crash at any point
+// leaves the old content or the new one.
 func (s *store) write(name string, data []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", name, err)
+		}
+	}()
 	path := filepath.Join(s.dir, name)
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*") // made with 0600
 	if err != nil {

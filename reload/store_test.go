@@ -33,7 +33,11 @@ func runAsChild() bool {
 			select {} // the end is on its way
 		}
 	}}
-	if err := s.save(lastGoodFile, "memory here", testContent(2)); err != nil {
+	data, err := encodeRecord("memory here", testContent(2))
+	if err == nil {
+		err = s.write(lastGoodFile, data)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -45,6 +49,17 @@ func testContent(n int64) content {
 	return content{sourced: values, full: values, hash: values.Hash()}
 }
 
+func saveLastGood(t *testing.T, s *store, n int64) {
+	t.Helper()
+	data, err := encodeRecord("memory here", testContent(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.write(lastGoodFile, data); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestKillAtEachStep(t *testing.T) {
 	steps := []string{"created", "half written", "written", "synced", "renamed", "done", "never"}
 	for _, step := range steps {
@@ -54,9 +69,7 @@ func TestKillAtEachStep(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.save(lastGoodFile, "memory here", testContent(1)); err != nil {
-				t.Fatal(err)
-			}
+			saveLastGood(t, s, 1)
 			child := exec.CommandContext(t.Context(), os.Args[0])
 			child.Env = append(os.Environ(), childDir+"="+dir, childStep+"="+step)
 			out, err := child.CombinedOutput()
@@ -95,9 +108,7 @@ func TestColdStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.save(lastGoodFile, "memory here", testContent(7)); err != nil {
-			t.Fatal(err)
-		}
+		saveLastGood(t, s, 7)
 		return dir
 	}
 	t.Run("source without content", func(t *testing.T) {
@@ -238,7 +249,11 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	for i := range int64(3*maxEntries + 50) {
 		c := testContent(i)
-		if err := h.keep("memory", c); err != nil {
+		data, err := encodeRecord("memory", c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.keep(c.revision(), data); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := h.add(Entry{Revision: c.revision(), Outcome: Applied, Changed: []string{}}); err != nil {
