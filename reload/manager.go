@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -206,108 +205,6 @@ func (m *Manager[T]) addLayers(layers []Layer) error {
 	return err
 }
 
-// Start reads every source once and brings the result into force. Where a
-// source cannot be reached within StartTimeout, or the content is refused, it
-// falls back to the last good content of the same sources; without one it
-// returns the reason. A pinned content is used without asking the sources.
-func (m *Manager[T]) Start(ctx context.Context) error {
-	if err := m.readSources(ctx); err != nil && ctx.Err() != nil {
-		return err
-	}
-	if started, err := m.startPinned(ctx); started || err != nil {
-		return err
-	}
-	if err := m.startLive(ctx); err != nil {
-		return m.startLastGood(ctx, err)
-	}
-	return nil
-}
-
-// readSources makes the first read of all sources at the same time, each until
-// it succeeded, gave an answer that waiting does not change, or the time is up.
-func (m *Manager[T]) readSources(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, m.options.StartTimeout)
-	defer cancel()
-	updates := make([]update, len(m.watchers))
-	var wg sync.WaitGroup
-	for i, w := range m.watchers {
-		wg.Go(func() { updates[i] = w.first(ctx) })
-	}
-	wg.Wait()
-	for _, u := range updates {
-		m.record(u)
-	}
-	return ctx.Err()
-}
-
-// startLive brings the sources' content into force.
-func (m *Manager[T]) startLive(ctx context.Context) error {
-	for i, s := range m.state.snapshots {
-		if s == nil {
-			return m.watchers[i].lastErr
-		}
-	}
-	if entry := m.evaluate(ctx, TriggerStart); m.Load() == nil {
-		return fmt.Errorf("config %s: %s", entry.Outcome, entry.Reason)
-	}
-	return nil
-}
-
-func (m *Manager[T]) startPinned(ctx context.Context) (bool, error) {
-	r, values, err := m.store.load(pinFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read pin: %w; end it by removing that file", err)
-	}
-	c, err := newContent(values, m.fixed, r.Labels)
-	if err != nil {
-		return false, fmt.Errorf("pinned revision %s: %w", r.Revision, err)
-	}
-	entry := m.decide(ctx, c, TriggerStart, stages{})
-	if m.Load() == nil {
-		return false, fmt.Errorf("pinned revision %s: %s", r.Revision, entry.Reason)
-	}
-	m.setPin(&c)
-	m.log.Warn("config is pinned by a rollback; the sources are not followed until it is resumed", "revision", c.revision())
-	return true, nil
-}
-
-func (m *Manager[T]) startLastGood(ctx context.Context, cause error) error {
-	r, values, err := m.store.load(lastGoodFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w (and no last good configuration is stored)", cause)
-	case err != nil:
-		return fmt.Errorf("%w (and the last good configuration cannot be used: %w)", cause, err)
-	case r.Identity != m.identity:
-		return fmt.Errorf("%w (and the last good configuration is of another source: %s)", cause, r.Identity)
-	}
-	c, err := newContent(values, m.fixed, r.Labels)
-	if err != nil {
-		return fmt.Errorf("%w (and the last good configuration does not fit the settings above it: %w)", cause, err)
-	}
-	live := m.tried
-	fallback := m.decide(ctx, c, TriggerStart, stages{})
-	if m.Load() == nil {
-		return fmt.Errorf("%w (and the last good configuration is refused: %s)", cause, fallback.Reason)
-	}
-	m.log.Warn("started from the last good configuration; it stays in force until the sources give a usable one",
-		"revision", c.revision(), "saved_at", r.SavedAt, "cause", cause)
-	m.tried = live // what counts is why the live content is not in force
-	if live.entry.Outcome == Failed {
-		m.retry.Reset(m.tried.pace.next(cause))
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.state.fallback = cause.Error()
-	if live.entry.Outcome != "" {
-		m.state.last = live.entry
-	}
-	return nil
-}
-
 // Run follows the sources and applies what they publish until ctx ends or a
 // restart has succeeded, then returns nil. It gives up the resources of the
 // last revision, so whatever uses them must have ended before ctx does. It
@@ -388,64 +285,4 @@ func (m *Manager[T]) Reload(ctx context.Context) (Entry, error) {
 // rank orders outcomes by how much an operator needs to know of them.
 func rank(o Outcome) int {
 	return slices.Index([]Outcome{Unchanged, Applied, Restarted, RestartRequired, RestartFailed, Failed, Refused}, o)
-}
-
-// Rollback brings a content that was in force before into force again, as a new
-// entry of the history and through the same checks, and pins it: the sources
-// are still read, but not applied, in this process and the next ones, until
-// Resume. A content that is refused is not pinned. The error is ErrNoRevision,
-// ErrStopped, or that the pin could not be written.
-func (m *Manager[T]) Rollback(ctx context.Context, revision string) (Entry, error) {
-	var entry Entry
-	var err error
-	doErr := m.do(ctx, func(ctx context.Context) { entry, err = m.rollback(ctx, revision) })
-	return entry, errors.Join(doErr, err)
-}
-
-func (m *Manager[T]) rollback(ctx context.Context, revision string) (Entry, error) {
-	r, values, err := m.history.content(revision)
-	if err != nil {
-		return Entry{}, err
-	}
-	c, err := newContent(values, m.fixed, r.Labels)
-	if err != nil {
-		return Entry{}, fmt.Errorf("roll back to %s: %w", revision, err)
-	}
-	entry := m.decide(ctx, c, TriggerRollback, stages{})
-	if entry.Outcome == Refused || entry.Outcome == Failed {
-		return entry, nil
-	}
-	m.setPin(&c)
-	if m.store == nil {
-		return entry, nil
-	}
-	data, err := encodeRecord(m.identity, c)
-	if err == nil {
-		err = m.store.write(pinFile, data)
-	}
-	if err != nil {
-		return entry, fmt.Errorf("pin revision: it holds until this process ends: %w", err)
-	}
-	return entry, nil
-}
-
-// Resume ends a pin and brings what the sources have now into force.
-func (m *Manager[T]) Resume(ctx context.Context) (Entry, error) {
-	var entry Entry
-	var err error
-	doErr := m.do(ctx, func(ctx context.Context) {
-		if err = m.store.remove(pinFile); err != nil {
-			err = fmt.Errorf("remove pin: %w", err)
-			return
-		}
-		m.setPin(nil)
-		entry = m.evaluate(ctx, TriggerResume)
-	})
-	return entry, errors.Join(doErr, err)
-}
-
-func (m *Manager[T]) setPin(c *content) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.state.pin = c
 }
