@@ -19,12 +19,15 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # $(call each,TITLE,COMMAND) runs COMMAND in every module, all of them even when one fails.
 each = @status=0; for m in $(MODULES); do echo "== $(1) ($$m)"; (cd $$m && $(2)) || status=1; done; exit $$status
 
-.PHONY: help test mod generated lint vet fuzz unit bench soak vuln build clean
+.PHONY: help test deps mod generated lint vet fuzz unit bench soak vuln build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-test: mod generated lint vet fuzz unit ## Everything a change must pass (about 10 minutes; `make -k test` goes on after a failure)
+test: deps mod generated lint vet fuzz unit ## Everything a change must pass (about 10 minutes; `make -k test` goes on after a failure)
+
+deps: ## What the tests need from the system, installed where it is missing
+	@tools/deps
 
 mod: ## go.mod and go.sum say what the code needs
 	$(call each,go mod tidy,go mod tidy -diff)
