@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/hotsvc/svc/admin"
 	"github.com/hotsvc/svc/configsrc"
 	"github.com/hotsvc/svc/reload"
@@ -60,21 +62,37 @@ type planResult struct {
 	Connections map[string]int `json:"connections"`
 }
 
+// generations are all worker processes: this one.
+func (s *service) generations() []generation {
+	g := generation{Number: 1, PID: os.Getpid(), State: stateServing, Since: s.since, Connections: s.connections()}
+	if s.server.Draining() {
+		g.State = stateDraining
+	}
+	return []generation{g}
+}
+
+// generationGauge counts the generations in a state, for the metrics.
+func (s *service) generationGauge(state string) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "svc_generations", Help: "Worker processes by state.", ConstLabels: prometheus.Labels{"state": state},
+	}, func() float64 {
+		n := 0
+		for _, g := range s.generations() {
+			if g.State == state {
+				n++
+			}
+		}
+		return float64(n)
+	})
+}
+
 // backend gives the admin API what it shows and does.
 func (s *service) backend() admin.Backend {
-	started := time.Now().UTC()
-	generations := func() []generation {
-		g := generation{Number: 1, PID: os.Getpid(), State: stateServing, Since: started, Connections: s.connections()}
-		if s.server.Draining() {
-			g.State = stateDraining
-		}
-		return []generation{g}
-	}
 	return admin.Backend{
 		Status: func() any {
 			st := s.manager.Status()
 			top := st.Sources[len(st.Sources)-1]
-			g := generations()
+			g := s.generations()
 			return status{
 				Healthy: g[0].State == stateServing, Version: version, KeeperPID: os.Getpid(),
 				Source:   sourceStatus{top.Name, top.Address, top.Stale, top.StaleSince, top.Error},
@@ -85,7 +103,7 @@ func (s *service) backend() admin.Backend {
 		Config:      func() any { return s.manager.Settings() },
 		Sources:     func() any { return s.manager.Status().Sources },
 		History:     func() any { return s.manager.History() },
-		Generations: func() any { return generations() },
+		Generations: func() any { return s.generations() },
 		Connections: func() any { return s.connectionList() },
 		Reload:      func(ctx context.Context) (any, error) { return s.manager.Reload(ctx) },
 		Plan: func(_ context.Context, name string, document []byte) (any, error) {

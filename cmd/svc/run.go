@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -67,6 +68,7 @@ type service struct {
 	registry *prometheus.Registry
 	manager  *reload.Manager[Config]
 	server   *server.Server
+	since    time.Time // when it began to serve
 }
 
 // listeners are the service's sockets as a resource of the config: a busy port
@@ -119,6 +121,8 @@ func (s *service) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.since = time.Now().UTC()
+	s.registry.MustRegister(s.generationGauge(stateServing), s.generationGauge(stateDraining))
 	operator, err := admin.ListenUnix(ctx, filepath.Join(s.stateDir, adminSocket))
 	if err != nil {
 		return err
