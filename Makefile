@@ -64,6 +64,8 @@ bench: .tools/bin/benchstat ## Benchmarks, and the ratios to other libraries (BE
 	@echo "== go test -bench (compare/rivals)"
 	@cd compare/rivals && go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 60m ./... | tee $(CURDIR)/.tools/bench/rivals.txt
 	@.tools/bin/benchstat -col /lib .tools/bench/rivals.txt
+	@echo "== paired runs, with intervals (compare/rivals/cmd/ratios)"
+	@cd compare/rivals && go run ./cmd/ratios
 
 soak: ## The long tests, for hours each (SOAK_TIME=4h); make test runs them for seconds
 	@go test -list Soak ./... | grep '^Test' || { echo "soak: there is no test to run" >&2; exit 1; }

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestHello changes each kind of setting under the running example.
+func TestHello(t *testing.T) {
+	dir := t.TempDir()
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "hello.yaml")
+	edit := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte("server: {listen: ["+address+"]}\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit("greeting: Good morning\nvisitors: " + filepath.Join(dir, "first") + "\n")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, path) }()
+	hello := func(name string) string {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/hello/"+name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		resp, err := client.Do(req)
+		if err != nil {
+			return err.Error()
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return err.Error()
+		}
+		return string(body)
+	}
+	until := func(want string) {
+		t.Helper()
+		got := ""
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			if got = hello("you"); strings.HasPrefix(got, want) {
+				return
+			}
+		}
+		t.Fatalf("got %q, want %q", got, want)
+	}
+	until("Good morning, you! (2 workers)")
+
+	// In place, with the resource rebuilt; the workers need a restart and stay.
+	edit("greeting: Good evening\nworkers: 9\nvisitors: " + filepath.Join(dir, "second") + "\n")
+	until("Good evening, you! (2 workers)")
+	hello("ann")
+	for name, want := range map[string]bool{"first": false, "second": true} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || strings.Contains(string(data), "ann") != want {
+			t.Errorf("visitors in %s: %q, %v", name, data, err)
+		}
+	}
+	// A file that cannot be opened refuses the whole change.
+	edit("greeting: Good night\nvisitors: " + filepath.Join(dir, "no", "such", "folder") + "\n")
+	time.Sleep(time.Second)
+	until("Good evening, you!")
+
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
