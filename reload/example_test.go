@@ -58,7 +58,9 @@ func Example() {
 	fmt.Println("limit", m.Load().Config.Limit, m.Status().Last.Outcome)
 
 	cancel()
-	<-done
+	if err := <-done; err != nil {
+		fmt.Println(err)
+	}
 	// Output:
 	// limit 10
 	// limit 20 timeout 1.5s

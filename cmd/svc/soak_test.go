@@ -37,7 +37,7 @@ func TestSoakFlips(t *testing.T) {
 	for range 4 {
 		load.Go(func() {
 			for ctx.Err() == nil {
-				if code, _ := r.get("/v1/config"); code != http.StatusOK {
+				if code, _ := r.get("/v1/config"); code != http.StatusOK { //nolint:contextcheck // a request under way is not cut
 					failures.Add(1)
 				}
 				requests.Add(1)
