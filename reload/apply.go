@@ -21,7 +21,7 @@ func (m *Manager[T]) decide(ctx context.Context, c content, trigger Trigger, st 
 		}
 		m.retry.Stop()
 		m.tried = tried{content: c, entry: entry}
-		if m.lastIsBad() || trigger == TriggerRollback {
+		if m.lastIsBad() || trigger == TriggerRollback || trigger == TriggerResume {
 			entry.Reason = "the content is the one in force"
 			entry = m.finish(entry, stages{}, "")
 		}

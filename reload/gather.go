@@ -106,7 +106,7 @@ func (m *Manager[T]) merge(snapshots []*configsrc.Snapshot) (content, stages, er
 func (m *Manager[T]) evaluate(ctx context.Context, trigger Trigger) Entry {
 	m.mu.Lock()
 	pin := m.state.pin
-	missing := slices.Contains(m.state.snapshots, nil)
+	missing := slices.Index(m.state.snapshots, nil)
 	m.mu.Unlock()
 	c, st, err := m.gather()
 	entry := Entry{At: time.Now().UTC(), Trigger: trigger, Outcome: Unchanged, Action: ActionNone, Changed: []string{}, Sources: c.labels}
@@ -115,8 +115,8 @@ func (m *Manager[T]) evaluate(ctx context.Context, trigger Trigger) Entry {
 		entry.Revision = pin.revision()
 		entry.Reason = "pinned to revision " + pin.revision() + " by a rollback; resume to follow the sources again"
 		return entry
-	case missing:
-		entry.Reason = "another source has given no content yet"
+	case missing >= 0:
+		entry.Reason = "source " + m.watchers[missing].layer.Name + " has given no content yet"
 		return entry
 	case err != nil:
 		return m.refuse(entry, st, rejectedMerge, err)

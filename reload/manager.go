@@ -133,8 +133,7 @@ type tried struct {
 	pace    pace // of tries that failed
 }
 
-// ErrStopped is returned for a request to a manager whose Run has ended or was
-// never called.
+// ErrStopped is returned for a request to a manager whose Run has ended.
 var ErrStopped = errors.New("the config manager is not running")
 
 // New checks the config type and the options. It reads nothing yet, but makes

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -543,6 +544,35 @@ func TestPlan(t *testing.T) {
 	if _, err := r.Plan(values); !errors.Is(err, configsrc.ErrInvalid) {
 		t.Errorf("plan of a bad content: %v", err)
 	}
+}
+
+// TestStormOfRequests: a thousand requests to read now are few reads, and all
+// are answered.
+func TestStormOfRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, pairYAML(1), nil)
+		r.source.delay = 100 * time.Millisecond
+		r.start(t)
+		synctest.Wait()
+		before := r.source.requests()
+		r.source.replace(t, pairYAML(2))
+		var answered sync.WaitGroup
+		for range 1000 {
+			answered.Go(func() {
+				if e, err := r.Reload(t.Context()); err != nil || !e.Outcome.Good() {
+					t.Errorf("%+v %v", e, err)
+				}
+			})
+			time.Sleep(time.Millisecond) // for ten times as long as a read takes
+		}
+		answered.Wait()
+		if n := r.source.requests() - before; n > 25 {
+			t.Errorf("%d reads for a thousand requests in a second", n)
+		}
+		if r.Load().Config.Pair.A != 2 {
+			t.Error("the content was not read")
+		}
+	})
 }
 
 func TestRequestsAfterTheEnd(t *testing.T) {

@@ -34,6 +34,7 @@ type memory struct {
 	state   configsrc.Version
 	changed chan struct{} // closed at each change
 	calls   int
+	delay   time.Duration // of each answer
 }
 
 func newMemory(t testing.TB, yaml string) *memory {
@@ -89,6 +90,9 @@ func (s *memory) Next(ctx context.Context, after configsrc.Version) (configsrc.S
 		s.calls++
 		values, err, state, changed := s.values, s.err, s.state, s.changed
 		s.mu.Unlock()
+		if s.delay > 0 {
+			sleep(ctx, s.delay)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return configsrc.Snapshot{}, ctx.Err()

@@ -13,10 +13,10 @@ import (
 // falls back to the last good content of the same sources; without one it
 // returns the reason. A pinned content is used without asking the sources.
 func (m *Manager[T]) Start(ctx context.Context) error {
-	if err := m.readSources(ctx); err != nil && ctx.Err() != nil {
+	if started, err := m.startPinned(ctx); started || err != nil {
 		return err
 	}
-	if started, err := m.startPinned(ctx); started || err != nil {
+	if err := m.readSources(ctx); err != nil && ctx.Err() != nil {
 		return err
 	}
 	if err := m.startLive(ctx); err != nil {

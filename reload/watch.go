@@ -26,7 +26,8 @@ type watcher struct {
 
 	mu        sync.Mutex // guards what follows
 	interrupt context.CancelFunc
-	waiting   []chan<- Entry // who asked for a read now
+	waiting   []chan<- Entry // who asked for a read now, and is not served yet
+	serving   bool           // the call under way serves those who asked before
 }
 
 // update is what a watcher has to say: a snapshot or an error.
@@ -61,6 +62,7 @@ func (w *watcher) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		callCtx, after, waiting := w.begin(ctx)
 		snapshot, err := w.next(callCtx, after, len(waiting) > 0)
+		w.served()
 		if err != nil && callCtx.Err() != nil {
 			// Interrupted by a request to read now, or the end. Those who
 			// wait already go on waiting.
@@ -102,6 +104,7 @@ func (w *watcher) begin(ctx context.Context) (context.Context, configsrc.Version
 	w.interrupt = cancel
 	waiting := w.waiting
 	w.waiting = nil
+	w.serving = len(waiting) > 0
 	if len(waiting) > 0 {
 		return ctx, configsrc.Version{}, waiting
 	}
@@ -115,13 +118,25 @@ func (w *watcher) again(waiting []chan<- Entry) {
 	w.waiting = append(waiting, w.waiting...)
 }
 
+// served ends a call. Who asked while it served others is next, without a pause.
+func (w *watcher) served() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.serving && len(w.waiting) > 0 {
+		w.interrupt()
+	}
+	w.serving = false
+}
+
 // readNow makes the watcher read the source now. One Entry is sent to reply,
-// which must not block.
+// which must not block. A read that serves an earlier request is not
+// interrupted, or a storm of requests would never see one end: whoever asks
+// meanwhile shares the next one.
 func (w *watcher) readNow(reply chan<- Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting = append(w.waiting, reply)
-	if w.interrupt != nil {
+	if w.interrupt != nil && !w.serving {
 		w.interrupt()
 	}
 }
