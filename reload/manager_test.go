@@ -453,6 +453,7 @@ func TestRollbackPinsUntilResumed(t *testing.T) {
 	if next.Load().ID != first || next.Status().Pinned != first {
 		t.Errorf("next process: %+v", next.Status())
 	}
+	until(t, "the source has been read", func() bool { return next.Status().Sources[0].Keys > 0 })
 	e, err = next.Resume(t.Context())
 	if err != nil {
 		t.Fatal(err)
