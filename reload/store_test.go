@@ -127,6 +127,16 @@ func TestColdStart(t *testing.T) {
 			t.Errorf("status %+v after the source came", st)
 		}
 	})
+	for name, kind := range map[string]error{"unreadable": configsrc.ErrDenied, "does not parse": configsrc.ErrInvalid} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, "", func(o *Options[settings]) { o.StateDir = prepare(t) })
+			r.source.fail(kind, "state")
+			r.start(t)
+			if st := r.Status(); r.Load().Config.Pair.A != 7 || !st.Sources[0].Stale || !strings.Contains(st.Fallback, kind.Error()) {
+				t.Errorf("status %+v", st)
+			}
+		})
+	}
 	t.Run("source cannot be reached in time", func(t *testing.T) {
 		r := newRig(t, "", func(o *Options[settings]) { o.StateDir = prepare(t); o.StartTimeout = 300 * 1e6 })
 		r.source.fail(nil, "")
