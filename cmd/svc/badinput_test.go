@@ -144,6 +144,20 @@ func TestUnusableFiles(t *testing.T) {
 	})
 }
 
+func TestUsage(t *testing.T) {
+	f := newFolder(t, "")
+	f.svc("nonsense").want(t, 2, "unknown command", "svc --help")
+	f.svc("run", "--nonsense").want(t, 2, "unknown flag")
+	f.svc("status", "extra").want(t, 2)
+	f.svc("plan", "a.yaml", "b.yaml").want(t, 2)
+	f.svc().want(t, 0, "Available Commands")
+	for _, command := range []string{"run", "validate", "plan", "status", "config", "history", "rollback", "reload", "doctor", "version"} {
+		f.svc(command, "--help").want(t, 0, "Usage:", "Examples:")
+	}
+	f.svc("version", "-o", "json").want(t, 0, `"version": "dev"`)
+	f.svc("completion", "bash").want(t, 0, "bash completion")
+}
+
 func TestAddressProblems(t *testing.T) {
 	t.Run("port in use", func(t *testing.T) {
 		var config net.ListenConfig

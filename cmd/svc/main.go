@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/spf13/cobra"
 )
 
 func main() {
@@ -22,7 +24,14 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	return root.ExecuteContext(ctx)
+	understood := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	err := root.ExecuteContext(ctx)
+	if err != nil && !understood {
+		// An unknown command or flag, or arguments too many: nothing was done.
+		return &exitError{2, fmt.Errorf("%w; see \"svc --help\"", err)}
+	}
+	return err
 }
 
 // exitError is an error with the exit code that the command documents. A nil

@@ -30,7 +30,6 @@ it needs a restart. "svc run" starts it; the other commands ask the running
 service, found by --admin, SVC_ADMIN, or the state folder (SVC_STATE_DIR).`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 	}
 	b.addFlags(root.PersistentFlags())
 	root.AddCommand(
