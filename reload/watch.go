@@ -175,7 +175,13 @@ func (w *watcher) settle(ctx context.Context, snapshot configsrc.Snapshot, err e
 				return snapshot, err // no state to wait on
 			}
 		}
-		quiet, stop := context.WithTimeout(ctxMax, w.layer.Quiet)
+		// The content is as it was when it was fetched: how long the driver
+		// took to return it is not to be waited for again.
+		fetched := time.Now()
+		if err == nil && !snapshot.Fetched.IsZero() {
+			fetched = snapshot.Fetched
+		}
+		quiet, stop := context.WithDeadline(ctxMax, fetched.Add(w.layer.Quiet))
 		next, nextErr := w.layer.Source.Next(quiet, version)
 		over := quiet.Err() != nil
 		stop()
