@@ -66,8 +66,9 @@ func TestHandler(t *testing.T) {
 		says                 string
 	}{
 		{"GET", "/api/v1/status", "", 200, `{"word":"status"}`},
-		{"POST", "/api/v1/status", "", 404, "no such endpoint"},
-		{"GET", "/api/v1/reload", "", 404, "no such endpoint"},
+		{"POST", "/api/v1/status", "", 405, "takes GET, HEAD"},
+		{"GET", "/api/v1/reload", "", 405, "takes POST"},
+		{"GET", "/api/v1/rollback/abc", "", 405, "takes POST"},
 		{"POST", "/api/v1/reload", "", 200, `{"word":"reload"}`},
 		{"POST", "/api/v1/plan?name=x.yaml", "a: 1", 200, `{"word":"x.yaml:a: 1"}`},
 		{"POST", "/api/v1/plan", "", 200, `{"word":"no document"}`},

@@ -50,8 +50,15 @@ const maxDocument = 4 << 20
 // Handler serves the API. metrics may be nil.
 func Handler(b Backend, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
+	refuse := func(pattern, allow string) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", allow)
+			writeError(w, &StatusError{http.StatusMethodNotAllowed, errors.New(r.URL.Path + " takes " + allow)})
+		})
+	}
 	show := func(pattern string, f func() any) {
 		if f != nil {
+			refuse(pattern, "GET, HEAD")
 			mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, f()) })
 		}
 	}
@@ -63,6 +70,7 @@ func Handler(b Backend, metrics prometheus.Gatherer) http.Handler {
 	show("/api/v1/connections", b.Connections)
 	act := func(pattern string, offered bool, f func(*http.Request) (any, error)) {
 		if offered {
+			refuse(pattern, "POST")
 			mux.HandleFunc("POST "+pattern, func(w http.ResponseWriter, r *http.Request) {
 				r.Body = http.MaxBytesReader(w, r.Body, maxDocument)
 				result, err := f(r)

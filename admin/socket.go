@@ -16,12 +16,20 @@ import (
 // (sun_path holds 108 bytes on Linux and 104 elsewhere, with the final NUL).
 const maxSocketPath = 103
 
+// CheckSocketPath tells whether a unix socket can have this path.
+func CheckSocketPath(path string) error {
+	if len(path) > maxSocketPath {
+		return fmt.Errorf("admin socket %s: the path has %d bytes, a socket's may have %d: choose a shorter state folder", path, len(path), maxSocketPath)
+	}
+	return nil
+}
+
 // ListenUnix listens on a unix socket that only this user can open (0600). A
 // socket left by a process that died is replaced; the caller makes sure, by a
 // lock on the folder, that no living process uses it.
 func ListenUnix(ctx context.Context, path string) (net.Listener, error) {
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("listen on admin socket %s: the path has %d bytes, a socket's may have %d: choose a shorter state folder", path, len(path), maxSocketPath)
+	if err := CheckSocketPath(path); err != nil {
+		return nil, err
 	}
 	info, err := os.Lstat(path)
 	switch {

@@ -10,14 +10,17 @@ import (
 // resolveAliases gives every key of one layer the name of its field. Where a
 // layer has both names of a setting, the alias stays, and decode reports it.
 func (s *schema) resolveAliases(values configsrc.Values) configsrc.Values {
-	out := values
+	out, cloned := values, false
 	for alias, key := range s.aliases {
+		if !hasBelow(values, alias) || hasBelow(values, key) {
+			continue
+		}
 		for k, v := range values {
-			if k != alias && !below(k, alias) || hasBelow(values, key) {
+			if k != alias && !below(k, alias) {
 				continue
 			}
-			if len(out) > 0 && len(out) == len(values) {
-				out = maps.Clone(out)
+			if !cloned {
+				out, cloned = maps.Clone(out), true
 			}
 			delete(out, k)
 			out[key+strings.TrimPrefix(k, alias)] = v

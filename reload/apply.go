@@ -23,6 +23,9 @@ func (m *Manager[T]) decide(ctx context.Context, c content, trigger Trigger, st 
 		m.tried = tried{content: c, entry: entry}
 		if m.lastIsBad() || trigger == TriggerRollback || trigger == TriggerResume {
 			entry.Reason = "the content is the one in force"
+			if trigger == TriggerRollback {
+				entry.Reason += "; it is pinned now"
+			}
 			entry = m.finish(entry, stages{}, "")
 		}
 		return entry
@@ -38,23 +41,30 @@ func (m *Manager[T]) decide(ctx context.Context, c content, trigger Trigger, st 
 		m.tried = tried{content: c}
 	}
 	m.retry.Stop()
-	entry := m.apply(ctx, c, trigger, st)
-	m.tried.entry = entry
-	return entry
+	m.tried.again = false
+	m.tried.entry = m.apply(ctx, c, trigger, st)
+	return m.tried.entry
 }
 
 // sameEnd reports whether trying the content of m.tried again is in vain, or
 // not due yet.
 func (m *Manager[T]) sameEnd(trigger Trigger) bool {
-	switch m.tried.entry.Outcome {
-	case Refused, RestartRequired:
-		return true
-	case Failed, RestartFailed:
+	if m.tried.again {
 		return trigger == TriggerChange // the retry timer runs
-	case Applied, Unchanged, Restarted:
-		// It was replaced by another content since.
 	}
-	return false
+	return m.tried.entry.Outcome != "" && !m.tried.entry.Outcome.Good()
+}
+
+// tryAgain is what the retry timer does.
+func (m *Manager[T]) tryAgain(ctx context.Context) {
+	m.mu.Lock()
+	pin := m.state.pin
+	m.mu.Unlock()
+	if pin != nil {
+		m.decide(ctx, *pin, TriggerRetry, stages{})
+		return
+	}
+	m.evaluate(ctx, TriggerRetry)
 }
 
 func (m *Manager[T]) lastID() int64 {
@@ -100,6 +110,13 @@ func (m *Manager[T]) apply(ctx context.Context, c content, trigger Trigger, st s
 // decode makes a typed, validated config of a content. unknown are keys that no
 // field knows, where that is no error; the reason is the category of an error.
 func (m *Manager[T]) decode(values configsrc.Values) (config *T, unknown []configsrc.Problem, reason string, err error) {
+	defer func() {
+		// The application's own code runs here: Default, UnmarshalText, Validate.
+		if p := recover(); p != nil {
+			config, reason = nil, rejectedValidate
+			err = &configsrc.InvalidError{Problems: []configsrc.Problem{{Reason: "cannot be checked: " + panicError(p).Error()}}}
+		}
+	}()
 	defaults := m.options.Default()
 	config = &defaults
 	problems, unknown := m.schema.decode(values, config)
@@ -136,6 +153,11 @@ func (m *Manager[T]) newRevision(c content, config *T) *Revision[T] {
 // applyInPlace builds next and swaps it in. Only the build can fail.
 func (m *Manager[T]) applyInPlace(ctx context.Context, next *Revision[T], entry Entry, st stages) Entry {
 	if err := m.buildRevision(ctx, next); err != nil {
+		if ctx.Err() != nil {
+			// The manager ends: this says nothing about the content.
+			entry.Outcome, entry.Reason = Failed, ctx.Err().Error()
+			return entry.bound()
+		}
 		return m.refuse(entry, st, rejectedBuild, err)
 	}
 	st.built = time.Now()
@@ -185,6 +207,9 @@ func (m *Manager[T]) applyByRestart(ctx context.Context, current, next *Revision
 	}
 	live, err := m.livePart(ctx, current, next)
 	switch {
+	case isRetryable(err):
+		entry.Reason += "; the rest could not be applied, and is tried again: " + err.Error()
+		m.retryLater(err)
 	case err != nil:
 		entry.Reason += "; the rest does not fit the settings in force until then: " + err.Error()
 	case live != nil:
@@ -229,6 +254,9 @@ func (m *Manager[T]) livePart(ctx context.Context, current, next *Revision[T]) (
 func (m *Manager[T]) refuse(entry Entry, st stages, reason string, err error) Entry {
 	entry.Outcome = Refused
 	entry.Reason = err.Error()
+	if current := m.Load(); current != nil {
+		entry.InForce = current.ID
+	}
 	if isRetryable(err) {
 		entry.Outcome = Failed
 		m.retryLater(err)
@@ -237,6 +265,7 @@ func (m *Manager[T]) refuse(entry Entry, st stages, reason string, err error) En
 }
 
 func (m *Manager[T]) retryLater(err error) {
+	m.tried.again = true
 	m.retry.Reset(m.tried.pace.next(err))
 }
 
@@ -244,6 +273,12 @@ func (m *Manager[T]) retryLater(err error) {
 func (m *Manager[T]) finish(entry Entry, st stages, rejected string) Entry {
 	if ms := st.milliseconds(); entry.Outcome != Unchanged && len(ms) > 0 {
 		entry.StagesMS = ms
+	}
+	entry = entry.bound()
+	if before := m.tried.entry; entry.Trigger == TriggerRetry && entry.Outcome == before.Outcome && entry.Reason == before.Reason {
+		// One failure is one entry, however often it was tried.
+		m.metrics.observe(entry, st, rejected)
+		return before
 	}
 	entry, err := m.history.add(entry)
 	if err != nil {

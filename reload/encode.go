@@ -72,7 +72,7 @@ func encodeTree(v reflect.Value) any {
 	if v.Kind() == reflect.String {
 		return v.String()
 	}
-	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
+	if m := textMarshaler(v); m != nil {
 		if text, err := m.MarshalText(); err == nil {
 			return string(text)
 		}
@@ -112,6 +112,17 @@ func encodeTree(v reflect.Value) any {
 		// newSchema has refused all other kinds.
 		return fmt.Sprintf("unsupported %s", v.Kind())
 	}
+}
+
+// textMarshaler finds MarshalText on the value or on a pointer to it.
+func textMarshaler(v reflect.Value) encoding.TextMarshaler {
+	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
+		return m
+	}
+	p := reflect.New(v.Type())
+	p.Elem().Set(v)
+	m, _ := reflect.TypeAssert[encoding.TextMarshaler](p)
+	return m
 }
 
 // diff returns the keys whose values differ, in order.
@@ -166,6 +177,14 @@ func (s *schema) combineValues(running, next configsrc.Values) configsrc.Values 
 	for k, v := range running {
 		if !s.isLive(k) {
 			out[k] = v
+		}
+	}
+	// An empty section of one side may have got keys from the other.
+	for k, v := range out {
+		if v.Raw == configsrc.EmptySection {
+			if first, below := firstBelow(out, k); below && first != k {
+				delete(out, k)
+			}
 		}
 	}
 	return out

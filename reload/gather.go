@@ -9,28 +9,50 @@ import (
 	"github.com/hotsvc/svc/configsrc"
 )
 
-// handle takes in what a watcher has to say and answers those who asked it.
+// handle takes in what a watcher has to say, and decides what follows.
 func (m *Manager[T]) handle(ctx context.Context, u update) {
 	trigger := TriggerChange
 	if len(u.waiting) > 0 {
 		trigger = TriggerReload
 	}
 	news := m.record(u)
-	var entry Entry
+	var problem Entry // why the source has no content
 	switch {
 	case u.err == nil:
-		entry = m.evaluate(ctx, trigger)
 	case errors.Is(u.err, configsrc.ErrInvalid):
-		entry = m.sourceEntry(u, trigger, Refused)
+		problem = m.sourceEntry(u, trigger, Refused)
 		if news {
 			// To people, content that does not parse was refused like any other.
-			m.finish(entry, stages{}, rejectedParse)
+			problem = m.finish(problem, stages{}, rejectedParse)
 		}
 	default:
-		entry = m.sourceEntry(u, trigger, Failed)
+		problem = m.sourceEntry(u, trigger, Failed)
 	}
-	for _, reply := range u.waiting {
-		reply <- entry // has room
+	if len(u.waiting) == 0 {
+		if u.err == nil {
+			m.evaluate(ctx, trigger)
+		}
+		return
+	}
+	var complete []*rereading
+	for _, r := range u.waiting {
+		if rank(problem.Outcome) > rank(r.worst.Outcome) {
+			r.worst = problem
+		}
+		if r.missing--; r.missing == 0 {
+			complete = append(complete, r)
+		}
+	}
+	if len(complete) == 0 {
+		return // the last source to answer brings the decision
+	}
+	decided := m.evaluate(ctx, trigger)
+	for _, r := range complete {
+		if r.worst.Outcome != "" {
+			r.result <- r.worst // what was asked for was not had
+			continue
+		}
+		r.result <- decided
 	}
 }
 
@@ -38,7 +60,7 @@ func (m *Manager[T]) sourceEntry(u update, trigger Trigger, outcome Outcome) Ent
 	return Entry{
 		At: time.Now().UTC(), Trigger: trigger, Outcome: outcome, Action: ActionNone,
 		Reason: u.err.Error(), Changed: []string{},
-	}
+	}.bound()
 }
 
 // record notes a source's state. It reports whether an error is news.
@@ -54,12 +76,16 @@ func (m *Manager[T]) record(u update) bool {
 		}
 		s.Stale, s.Error = true, text
 		if news {
-			m.log.Warn("config source: its last content stays in force", "source", s.Name, "error", u.err)
+			text := "config source cannot be read"
+			if m.state.snapshots[u.index] != nil {
+				text += "; its last content stays in force"
+			}
+			m.log.Warn(text, "source", s.Name, "error", u.err) //nolint:sloglint // one of two
 		}
 		return news
 	}
 	if s.Stale {
-		m.log.Info("config source is back", "source", s.Name, "stale_for", time.Since(s.StaleSince).Round(time.Millisecond))
+		m.log.Info("config source is back", "source", s.Name, "stale_for", time.Since(s.StaleSince).Round(time.Millisecond).String())
 	}
 	snapshot := u.snapshot
 	snapshot.Values = m.schema.resolveAliases(snapshot.Values)
@@ -114,11 +140,19 @@ func (m *Manager[T]) evaluate(ctx context.Context, trigger Trigger) Entry {
 	case pin != nil:
 		entry.Revision = pin.revision()
 		entry.Reason = "pinned to revision " + pin.revision() + " by a rollback; resume to follow the sources again"
-		return entry
+		if m.lastIsBad() && m.tried.entry.Outcome.Good() {
+			return m.finish(entry, stages{}, "") // what was wrong with a source is mended
+		}
+		return entry.bound()
 	case missing >= 0:
 		entry.Reason = "source " + m.watchers[missing].layer.Name + " has given no content yet"
-		return entry
+		return entry.bound()
 	case err != nil:
+		m.retry.Stop()
+		m.tried = tried{}
+		if last := m.Status().Last; last.Outcome == Refused && last.Reason == err.Error() {
+			return last // the same content again
+		}
 		return m.refuse(entry, st, rejectedMerge, err)
 	}
 	entry = m.decide(ctx, c, trigger, st)

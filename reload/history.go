@@ -22,7 +22,6 @@ const (
 	historyIndex = "history.jsonl"
 	// The index is cut back to maxEntries when it holds twice as many.
 	maxEntries    = 200
-	maxIndexLine  = 1 << 20
 	maxIndexBytes = 64 << 20
 )
 
@@ -33,6 +32,7 @@ type history struct {
 	entries []Entry // oldest first, at most maxEntries
 	lines   int     // in the index file
 	nextID  int64
+	inForce string // the revision whose content must stay, however old
 }
 
 // openHistory reads what earlier processes wrote. A damaged line is dropped: a
@@ -50,22 +50,23 @@ func openHistory(s *store) (*history, error) {
 		return nil, fmt.Errorf("open history: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	scanner := bufio.NewScanner(io.LimitReader(f, maxIndexBytes))
-	scanner.Buffer(nil, maxIndexLine)
-	for scanner.Scan() {
-		if len(scanner.Bytes()) == 0 {
-			continue
+	lines := bufio.NewReader(io.LimitReader(f, maxIndexBytes))
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(bytes.TrimSpace(line)) > 0 {
+			h.lines++
+			var e Entry
+			if json.Unmarshal(line, &e) == nil && e.ID > 0 {
+				h.remember(e)
+			}
 		}
-		h.lines++
-		var e Entry
-		if json.Unmarshal(scanner.Bytes(), &e) == nil && e.ID > 0 {
-			h.remember(e)
+		if errors.Is(err, io.EOF) {
+			return h, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read history: %w", err)
 		}
 	}
-	if err := scanner.Err(); err != nil {
-		return nil, fmt.Errorf("read history: %w", err)
-	}
-	return h, nil
 }
 
 func (h *history) remember(e Entry) {
@@ -109,7 +110,7 @@ func (h *history) add(e Entry) (Entry, error) {
 // compact rewrites the index and removes the contents nobody refers to.
 func (h *history) compact() error {
 	var b bytes.Buffer
-	kept := map[string]bool{}
+	kept := map[string]bool{h.inForce: true}
 	for _, e := range h.entries {
 		line, err := json.Marshal(e)
 		if err != nil {
@@ -141,6 +142,7 @@ func (h *history) compact() error {
 
 // keep stores the record of a content that came into force, for rollbacks.
 func (h *history) keep(revision string, record []byte) error {
+	h.inForce = revision
 	name := filepath.Join(historyDir, revision+".json")
 	if _, err := os.Stat(filepath.Join(h.store.dir, name)); err == nil {
 		return nil // the name is the content's hash

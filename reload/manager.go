@@ -131,6 +131,7 @@ type tried struct {
 	content content
 	entry   Entry
 	pace    pace // of tries that failed
+	again   bool // the environment was to blame: a try is due when the timer fires
 }
 
 // ErrStopped is returned for a request to a manager whose Run has ended.
@@ -222,7 +223,7 @@ func (m *Manager[T]) Run(ctx context.Context) error {
 		case request := <-m.requests:
 			request(ctx)
 		case <-m.retry.C:
-			m.decide(ctx, m.tried.content, TriggerRetry, stages{})
+			m.tryAgain(ctx)
 		case <-ctx.Done():
 		}
 	}
@@ -258,27 +259,29 @@ func (m *Manager[T]) do(ctx context.Context, f func(context.Context)) error {
 // returns an error only when there is no outcome: ctx ended first, or
 // ErrStopped.
 func (m *Manager[T]) Reload(ctx context.Context) (Entry, error) {
-	replies := make(chan Entry, len(m.watchers))
+	r := &rereading{missing: len(m.watchers), result: make(chan Entry, 1)}
+	if r.missing == 0 {
+		return Entry{Outcome: Unchanged, Action: ActionNone, Trigger: TriggerReload, Changed: []string{}}.bound(), nil
+	}
 	for _, w := range m.watchers {
-		w.readNow(replies)
+		w.readNow(r)
 	}
-	if len(m.watchers) == 0 {
-		return Entry{Outcome: Unchanged, Action: ActionNone, Trigger: TriggerReload, Changed: []string{}}, nil
-	}
-	var result Entry
-	for range m.watchers {
-		select {
-		case e := <-replies:
-			if rank(e.Outcome) >= rank(result.Outcome) {
-				result = e
-			}
-		case <-m.stopped:
-			return Entry{}, ErrStopped
-		case <-ctx.Done():
-			return Entry{}, fmt.Errorf("wait for the sources to answer: %w", ctx.Err())
+	select {
+	case e := <-r.result:
+		return e, nil
+	case <-m.stopped:
+		if last := m.Status().Last; last.Outcome == Restarted {
+			return last, nil
 		}
+		return Entry{}, ErrStopped
+	case <-ctx.Done():
+		// What the other sources have answered must not wait for the one
+		// that does not.
+		m.background.Go(func() {
+			_ = m.do(context.WithoutCancel(ctx), func(runCtx context.Context) { m.evaluate(runCtx, TriggerReload) }) // ErrStopped: nothing to do
+		})
+		return Entry{}, fmt.Errorf("wait for the sources to answer: %w", ctx.Err())
 	}
-	return result, nil
 }
 
 // rank orders outcomes by how much an operator needs to know of them.

@@ -84,8 +84,8 @@ func (m *metrics) observe(e Entry, st stages, rejected string) {
 		m.revision.Reset()
 		m.revision.WithLabelValues(inForce).Set(1)
 	}
-	if st.applied.IsZero() {
-		return
+	if st.applied.IsZero() || e.Trigger == TriggerStart {
+		return // a start takes up what was published at any time before
 	}
 	list := st.list()
 	for i, s := range list[1:] {

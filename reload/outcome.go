@@ -2,6 +2,7 @@ package reload
 
 import (
 	"encoding/hex"
+	"strings"
 	"time"
 )
 
@@ -56,17 +57,42 @@ type Entry struct {
 	Trigger  Trigger `json:"trigger"`
 	Outcome  Outcome `json:"outcome"`
 	Action   Action  `json:"action"`
-	Reason   string  `json:"reason,omitempty"`
+	Reason   string  `json:"reason"`
 	// Changed are the settings whose values differ from those in force before,
-	// also where the change was refused. A list counts as one setting.
-	Changed []string `json:"changed"`
-	// Restart are those of Changed that need a restart.
+	// also where the change was refused. A list counts as one setting. There
+	// are 500 at the most; ChangedMore counts the others.
+	Changed     []string `json:"changed"`
+	ChangedMore int      `json:"changed_more,omitempty"`
+	// Restart are those settings that need a restart, 500 at the most.
 	Restart []string `json:"restart,omitempty"`
 	// Sources has each source's own name for its state: release key, index, commit.
 	Sources map[string]string `json:"sources,omitempty"`
 	// StagesMS tells when each stage was reached, in milliseconds since the
 	// first of them that is known: published, notified, fetched, built, applied.
-	StagesMS map[string]float64 `json:"stages_ms,omitempty"`
+	StagesMS map[string]float64 `json:"stages_ms"`
+}
+
+const (
+	maxChanged = 500
+	maxReason  = 16 << 10
+)
+
+// bound keeps an entry small, however large the content: it is written down,
+// and shown to people.
+func (e Entry) bound() Entry {
+	if extra := len(e.Changed) - maxChanged; extra > 0 {
+		e.Changed, e.ChangedMore = e.Changed[:maxChanged], extra
+	}
+	if len(e.Restart) > maxChanged {
+		e.Restart = e.Restart[:maxChanged]
+	}
+	if len(e.Reason) > maxReason {
+		e.Reason = strings.ToValidUTF8(e.Reason[:maxReason], "") + " ..."
+	}
+	if e.StagesMS == nil {
+		e.StagesMS = map[string]float64{}
+	}
+	return e
 }
 
 // The stages of a change, in order.

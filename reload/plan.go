@@ -14,6 +14,9 @@ type Plan struct {
 	Revision string   `json:"revision"`
 	Action   Action   `json:"action"`
 	Changes  []Change `json:"changes"`
+	// Pinned is the revision that a rollback holds in force: until that is
+	// resumed, nothing of the plan would happen.
+	Pinned string `json:"pinned,omitempty"`
 }
 
 // Change is one setting that would change. Secrets are masked; nil is "not set".
@@ -49,7 +52,7 @@ func (m *Manager[T]) Plan(values configsrc.Values) (Plan, error) {
 		}
 		running = m.schema.encode(config)
 	}
-	plan := Plan{Revision: c.revision(), Action: ActionNone, Changes: []Change{}}
+	plan := Plan{Revision: c.revision(), Action: ActionNone, Changes: []Change{}, Pinned: m.Status().Pinned}
 	for _, key := range next.diff(running) {
 		change := Change{Key: key, Old: m.mask(key, running[key]), New: m.mask(key, next[key]), Effect: ActionInPlace}
 		if !m.schema.isLive(key) {
@@ -80,8 +83,7 @@ func (m *Manager[T]) Check(ctx context.Context, values configsrc.Values) (warnin
 	if err != nil {
 		return warnings, fmt.Errorf("%w: %w", ErrBuild, err)
 	}
-	m.drop(instances)
-	m.background.Wait()
+	m.closeInstances(instances)
 	return warnings, nil
 }
 
@@ -92,6 +94,9 @@ func (m *Manager[T]) candidate(values configsrc.Values) (*T, content, []configsr
 	m.mu.Unlock()
 	if values != nil && len(snapshots) > 0 {
 		snapshots[len(snapshots)-1] = &configsrc.Snapshot{Values: m.schema.resolveAliases(values)}
+	}
+	if missing := slices.Index(snapshots, nil); missing >= 0 {
+		return nil, content{}, nil, fmt.Errorf("source %s has given no content yet", m.watchers[missing].layer.Name)
 	}
 	c, _, err := m.merge(snapshots)
 	if err != nil {

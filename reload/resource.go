@@ -100,7 +100,11 @@ func isRetryable(err error) bool {
 func (m *Manager[T]) build(ctx context.Context, config *T, previous []*instance) ([]*instance, error) {
 	instances := make([]*instance, len(m.resources))
 	for i, def := range m.resources {
-		section := def.section(config)
+		section, err := sectionOf(def.section, config)
+		if err != nil {
+			m.drop(instances[:i])
+			return nil, fmt.Errorf("build %s: %w", def.name, err)
+		}
 		if previous != nil && reflect.DeepEqual(previous[i].section, section) {
 			instances[i] = previous[i]
 			instances[i].users.Add(1)
@@ -115,6 +119,16 @@ func (m *Manager[T]) build(ctx context.Context, config *T, previous []*instance)
 		instances[i].users.Add(1)
 	}
 	return instances, nil
+}
+
+// sectionOf is section(config); a panic is an error of the content.
+func sectionOf[T any](section func(*T) any, config *T) (s any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+	}()
+	return section(config), nil
 }
 
 // buildOne runs one build func. One that does not heed its ctx is abandoned;
@@ -142,7 +156,10 @@ func (m *Manager[T]) buildOne(ctx context.Context, def resource[T], section any)
 	case <-ctx.Done():
 	}
 	select {
-	case r := <-done: // it did heed its ctx, or finished at that moment
+	case r := <-done: // it did heed its ctx, or has just finished
+		if r.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			r.err = Retryable(fmt.Errorf("took longer than %v: %w", m.options.BuildTimeout, r.err))
+		}
 		return r.value, r.err
 	case <-time.After(abandonAfter):
 	}

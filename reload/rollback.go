@@ -27,22 +27,52 @@ func (m *Manager[T]) rollback(ctx context.Context, revision string) (Entry, erro
 	if err != nil {
 		return Entry{}, fmt.Errorf("roll back to %s: %w", revision, err)
 	}
+	// The pin is there before the content comes into force: a process that is
+	// started for it must find it.
+	if err := m.writePin(c); err != nil {
+		return Entry{}, err
+	}
+	before := m.tried
 	entry := m.decide(ctx, c, TriggerRollback, stages{})
 	if entry.Outcome == Refused || entry.Outcome == Failed {
-		return entry, nil
+		// Not asked for again: the next try belongs to what the sources have.
+		m.retry.Stop()
+		m.tried = before
+		if m.tried.again {
+			m.retry.Reset(m.tried.pace.next(nil))
+		}
+		return entry, m.restorePin()
 	}
 	m.setPin(&c)
+	return entry, nil
+}
+
+func (m *Manager[T]) writePin(c content) error {
 	if m.store == nil {
-		return entry, nil
+		return nil
 	}
 	data, err := encodeRecord(m.identity, c)
 	if err == nil {
 		err = m.store.write(pinFile, data)
 	}
 	if err != nil {
-		return entry, fmt.Errorf("pin revision: it holds until this process ends: %w", err)
+		return fmt.Errorf("pin revision %s: %w", c.revision(), err)
 	}
-	return entry, nil
+	return nil
+}
+
+// restorePin puts the pin on disk back to the one in force, or none.
+func (m *Manager[T]) restorePin() error {
+	m.mu.Lock()
+	pin := m.state.pin
+	m.mu.Unlock()
+	if pin != nil {
+		return m.writePin(*pin)
+	}
+	if err := m.store.remove(pinFile); err != nil {
+		return fmt.Errorf("remove pin: %w", err)
+	}
+	return nil
 }
 
 // Resume ends a pin and brings what the sources have now into force.

@@ -102,6 +102,9 @@ func (s *schema) describe(t reflect.Type, key string, live, secret bool, depth i
 	}
 	n := &node{key: key, typ: t, live: live, secret: secret || isSecret(t)}
 	if isLeaf(t) {
+		if isTextual(t) && t.Kind() != reflect.String && !reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextMarshaler]()) {
+			return nil, fmt.Errorf("%s: %s has UnmarshalText and no MarshalText, so a change could not be seen", key, t)
+		}
 		n.shape = shapeLeaf
 		return n, nil
 	}
@@ -146,6 +149,9 @@ func (s *schema) describeFields(n *node, depth int) error {
 			n.secret || f.Tag.Get(tagSecret) == "true", depth+1)
 		if err != nil {
 			return err
+		}
+		if f.Type.Kind() == reflect.Pointer && child.shape == shapeSection && !child.live && child.anyLive() {
+			return fmt.Errorf("%s: an optional section is live as a whole or not at all", child.key)
 		}
 		n.children[name] = child
 		n.fields = append(n.fields, sectionField{index: i, node: child})
@@ -262,13 +268,6 @@ func (s *schema) isLive(key string) bool {
 	return m.unknown || m.node.live
 }
 
-// isSecret reports whether the value at key must be masked. What no field knows
-// is masked too: a misspelt secret is still one.
-func (s *schema) isSecret(key string) bool {
-	m := s.find(key)
-	return m.problem != "" || m.node.secret
-}
-
 // suggest names the setting closest to an unknown key, or "".
 func (s *schema) suggest(key string) string {
 	best, bestDistance := "", 3
@@ -278,6 +277,13 @@ func (s *schema) suggest(key string) string {
 		}
 	})
 	return best
+}
+
+// anyLive reports whether something below a node is live.
+func (n *node) anyLive() bool {
+	live := false
+	n.each(func(below *node) { live = live || below.live })
+	return live
 }
 
 // each visits every node that can hold a value.

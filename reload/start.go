@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"sync"
+
+	"github.com/hotsvc/svc/configsrc"
 )
 
 // Start reads every source once and brings the result into force. Where a
@@ -38,6 +41,9 @@ func (m *Manager[T]) readSources(ctx context.Context) error {
 	wg.Wait()
 	for _, u := range updates {
 		m.record(u)
+		if errors.Is(u.err, configsrc.ErrInvalid) {
+			m.tried = tried{entry: m.finish(m.sourceEntry(u, TriggerStart, Refused), stages{}, rejectedParse)}
+		}
 	}
 	return ctx.Err()
 }
@@ -63,13 +69,17 @@ func (m *Manager[T]) startPinned(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read pin: %w; end it by removing that file", err)
 	}
+	wayOut := "to end the pin, remove " + filepath.Join(m.store.dir, pinFile)
+	if r.Identity != m.identity {
+		return false, fmt.Errorf("pinned revision %s is of another source: %s; %s", r.Revision, r.Identity, wayOut)
+	}
 	c, err := newContent(values, m.fixed, r.Labels)
 	if err != nil {
-		return false, fmt.Errorf("pinned revision %s: %w", r.Revision, err)
+		return false, fmt.Errorf("pinned revision %s: %w; %s", r.Revision, err, wayOut)
 	}
 	entry := m.decide(ctx, c, TriggerStart, stages{})
 	if m.Load() == nil {
-		return false, fmt.Errorf("pinned revision %s: %s", r.Revision, entry.Reason)
+		return false, fmt.Errorf("pinned revision %s: %s; %s", r.Revision, entry.Reason, wayOut)
 	}
 	m.setPin(&c)
 	m.log.Warn("config is pinned by a rollback; the sources are not followed until it is resumed", "revision", c.revision())
@@ -106,6 +116,7 @@ func (m *Manager[T]) startLastGood(ctx context.Context, cause error) error {
 	m.state.fallback = cause.Error()
 	if live.entry.Outcome != "" {
 		m.state.last = live.entry
+		m.metrics.successful.Set(0)
 	}
 	return nil
 }

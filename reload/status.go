@@ -125,10 +125,46 @@ func firstBelow(values configsrc.Values, key string) (string, bool) {
 
 const maskedValue = "[secret]"
 
-// mask hides a secret's value, but not that there is none.
+// mask hides the secrets in the value of a setting, but not that one is unset.
 func (m *Manager[T]) mask(key string, value any) any {
-	if value == nil || value == "" || !m.schema.isSecret(key) {
+	found := m.schema.find(key)
+	if found.problem != "" {
+		return maskedValue // what no field knows may be a misspelt secret
+	}
+	return maskTree(found.node, value)
+}
+
+// maskTree hides what is secret in a list or section, element by element.
+func maskTree(n *node, value any) any {
+	if value == nil || value == "" {
 		return value
 	}
-	return maskedValue
+	if n.secret {
+		return maskedValue
+	}
+	switch x := value.(type) {
+	case []any:
+		if n.elem == nil {
+			return value
+		}
+		masked := make([]any, len(x))
+		for i, element := range x {
+			masked[i] = maskTree(n.elem, element)
+		}
+		return masked
+	case map[string]any:
+		masked := make(map[string]any, len(x))
+		for name, child := range x {
+			switch {
+			case n.elem != nil:
+				masked[name] = maskTree(n.elem, child)
+			case n.children[name] != nil:
+				masked[name] = maskTree(n.children[name], child)
+			default:
+				masked[name] = child // below an any
+			}
+		}
+		return masked
+	}
+	return value
 }

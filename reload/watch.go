@@ -26,8 +26,17 @@ type watcher struct {
 
 	mu        sync.Mutex // guards what follows
 	interrupt context.CancelFunc
-	waiting   []chan<- Entry // who asked for a read now, and is not served yet
-	serving   bool           // the call under way serves those who asked before
+	waiting   []*rereading // who asked for a read now, and is not served yet
+	serving   bool         // the call under way serves those who asked before
+}
+
+// rereading is one request to read all sources now. It is decided about when
+// the last of them has answered, so that what was published to several of them
+// is applied as one.
+type rereading struct {
+	missing int        // sources that have not answered; the manager's goroutine counts
+	worst   Entry      // of those that could not be read
+	result  chan Entry // has room for the one answer
 }
 
 // update is what a watcher has to say: a snapshot or an error.
@@ -35,7 +44,7 @@ type update struct {
 	index    int
 	snapshot configsrc.Snapshot
 	err      error
-	waiting  []chan<- Entry
+	waiting  []*rereading
 }
 
 // first makes the first read. It tries again while the source cannot be
@@ -43,6 +52,9 @@ type update struct {
 func (w *watcher) first(ctx context.Context) update {
 	for {
 		snapshot, err := w.layer.Source.Next(ctx, configsrc.Version{})
+		if err == nil && w.fresh(snapshot) {
+			snapshot, err = w.settle(ctx, snapshot, nil)
+		}
 		if err == nil {
 			w.saw(snapshot)
 			return update{index: w.index, snapshot: snapshot}
@@ -94,7 +106,7 @@ func (w *watcher) run(ctx context.Context) {
 
 // begin takes over the requests to read now that have come in. They read with
 // the zero version.
-func (w *watcher) begin(ctx context.Context) (context.Context, configsrc.Version, []chan<- Entry) {
+func (w *watcher) begin(ctx context.Context) (context.Context, configsrc.Version, []*rereading) {
 	ctx, cancel := context.WithCancel(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -112,7 +124,7 @@ func (w *watcher) begin(ctx context.Context) (context.Context, configsrc.Version
 }
 
 // again puts requests back that an interrupted call had taken.
-func (w *watcher) again(waiting []chan<- Entry) {
+func (w *watcher) again(waiting []*rereading) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting = append(waiting, w.waiting...)
@@ -128,14 +140,13 @@ func (w *watcher) served() {
 	w.serving = false
 }
 
-// readNow makes the watcher read the source now. One Entry is sent to reply,
-// which must not block. A read that serves an earlier request is not
+// readNow makes the watcher read the source now. A read that serves an earlier request is not
 // interrupted, or a storm of requests would never see one end: whoever asks
 // meanwhile shares the next one.
-func (w *watcher) readNow(reply chan<- Entry) {
+func (w *watcher) readNow(r *rereading) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting = append(w.waiting, reply)
+	w.waiting = append(w.waiting, r)
 	if w.interrupt != nil && !w.serving {
 		w.interrupt()
 	}
@@ -145,7 +156,8 @@ func (w *watcher) readNow(reply chan<- Entry) {
 // the content has settled.
 func (w *watcher) next(ctx context.Context, after configsrc.Version, now bool) (configsrc.Snapshot, error) {
 	snapshot, err := w.layer.Source.Next(ctx, after)
-	if !now && w.layer.Quiet > 0 {
+	// Who asks for a read now waits for the quiet time only where there is news.
+	if w.layer.Quiet > 0 && (!now || err != nil || snapshot.Version.Content != w.after.Content) {
 		snapshot, err = w.settle(ctx, snapshot, err)
 	}
 	// Empty is not taken for "all deleted" on one reading.
@@ -156,6 +168,11 @@ func (w *watcher) next(ctx context.Context, after configsrc.Version, now bool) (
 		return w.layer.Source.Next(ctx, configsrc.Version{})
 	}
 	return snapshot, err
+}
+
+// fresh reports a first content that may be a publication still under way.
+func (w *watcher) fresh(s configsrc.Snapshot) bool {
+	return w.layer.Quiet > 0 && (len(s.Values) == 0 || !s.Published.IsZero() && s.Fetched.Sub(s.Published) < QuietMax)
 }
 
 // confirmEmpty is how long after an empty snapshot a second one must agree.

@@ -67,7 +67,11 @@ type echoAnswer struct {
 // echo tells what it was sent, but for headers: they hold credentials.
 func echo(c *gin.Context) {
 	r := c.Request
-	query := r.URL.Query()
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		writeProblem(c.Writer, http.StatusBadRequest, "the query is not well-formed")
+		return
+	}
 	asked, err := parseEcho(query)
 	if err != nil {
 		writeProblem(c.Writer, http.StatusBadRequest, err.Error())

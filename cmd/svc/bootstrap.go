@@ -51,6 +51,9 @@ func (b *bootstrap) addFlags(flags *pflag.FlagSet) {
 
 // resolve fills in what no flag has set.
 func (b *bootstrap) resolve() error {
+	if b.startTimeout < 0 {
+		return &exitError{2, errors.New("--start-timeout: want a duration such as 10s")}
+	}
 	b.source = cmp.Or(b.source, b.getenv("SVC_SOURCE"), "file")
 	if b.source != "file" {
 		return &exitError{2, fmt.Errorf("SVC_SOURCE=%s: this build follows a file only: set SVC_SOURCE=file, or leave it out", b.source)}

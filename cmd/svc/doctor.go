@@ -158,16 +158,20 @@ func (d *diagnosis) stateDir(path string, running bool) {
 	if err == nil && !info.IsDir() {
 		err = errors.New(path + " is not a folder")
 	}
-	var probe *os.File
-	if err == nil {
-		probe, err = os.CreateTemp(path, ".doctor-*")
-	}
 	if err != nil {
-		d.add(check, false, err.Error()+": set SVC_STATE_DIR to a folder that this user can write to")
+		d.add(check, false, err.Error())
 		return
 	}
-	err = errors.Join(probe.Close(), os.Remove(probe.Name()))
-	d.add(check, err == nil, path+" can be written to")
+	// As a start does: a service that does not answer may still hold it.
+	state, err := openStateDir(path)
+	if err == nil {
+		err = state.close()
+	}
+	if err != nil {
+		d.add(check, false, err.Error())
+		return
+	}
+	d.add(check, true, path+" can be written to, and no service holds it")
 }
 
 // minFiles is the number of open files below which a service with long

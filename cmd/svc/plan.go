@@ -26,7 +26,8 @@ source had it, and whether the change takes effect in place or needs a restart.
 It is compared with the running service, or where none runs with what the source
 has now. Without FILE it shows what the source has now and the service has not.
 
-Exit codes: 0 nothing would change, 3 something would, 1 it would be refused.`,
+Exit codes: 0 nothing would change, 3 something would, 1 it would be refused,
+2 it cannot be read.`,
 		Example: "  svc plan new.yaml\n  svc plan - < new.yaml\n  svc plan new.yaml --output json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -113,6 +114,9 @@ func (p planResult) text(w io.Writer, against string) {
 		rows = append(rows, []string{c.Key, effects[c.Effect], showValue(c.Old) + " -> " + showValue(c.New)})
 	}
 	table(w, rows)
+	if p.Pinned != "" {
+		_, _ = fmt.Fprintf(w, "\npinned to %s by a rollback: nothing of this happens until \"svc rollback --resume\"\n", p.Pinned)
+	}
 	_, _ = fmt.Fprintf(w, "\nagainst %s: ", against)
 	if p.Action != reload.ActionRestart {
 		_, _ = fmt.Fprintln(w, "takes effect in place, no connection notices")

@@ -27,7 +27,9 @@ func newRootCommand(e *env) *cobra.Command {
 		Long: `svc serves HTTP with settings from a config source and follows the source while
 it runs: a change is checked as a whole and takes effect in place, or says that
 it needs a restart. "svc run" starts it; the other commands ask the running
-service, found by --admin, SVC_ADMIN, or the state folder (SVC_STATE_DIR).`,
+service, found by --admin, SVC_ADMIN, or the state folder (SVC_STATE_DIR).
+
+Exit code 2 of any command: it was not understood, or has nothing to work on.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -37,7 +37,10 @@ With no source configured it follows ./config.yaml, and writes that file with
 every default and a comment where it is missing.
 
 Signals: TERM and INT finish the requests under way and stop, a second one stops
-at once; HUP reads the sources again; QUIT writes all goroutines to stderr.`,
+at once; HUP reads the sources again; QUIT writes all goroutines to stderr.
+
+Exit codes: 0 after a stop that finished its requests, 1 it did not start, or
+requests were cut.`,
 		Example: "  svc run\n  svc run --file /etc/svc.yaml --set server.listen=0.0.0.0:80",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context()) },
@@ -47,6 +50,13 @@ at once; HUP reads the sources again; QUIT writes all goroutines to stderr.`,
 // run serves until a signal, or the end of ctx, stops it.
 func (b *bootstrap) run(ctx context.Context) error {
 	if err := b.resolve(); err != nil {
+		return err
+	}
+	// What can be told before anything is made, is.
+	if _, err := b.layers(); err != nil {
+		return err
+	}
+	if err := admin.CheckSocketPath(filepath.Join(b.stateDir, adminSocket)); err != nil {
 		return err
 	}
 	state, err := openStateDir(b.stateDir)
@@ -205,5 +215,8 @@ func (s *service) startError(err error) error {
 	case errors.Is(err, configsrc.ErrDenied):
 		return fmt.Errorf("%w; let this user read it", err)
 	}
-	return fmt.Errorf("%w; \"svc validate\" checks a config without starting it", err)
+	if s.manager.Status().Last.Outcome == reload.Refused {
+		return fmt.Errorf("%w; \"svc validate\" checks a config without starting it", err)
+	}
+	return err
 }

@@ -23,7 +23,7 @@ func newConfigCommand(b *bootstrap) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "config",
 		Short:   "Show the running config",
-		Long:    "Show every setting of the running config. Secrets are masked.",
+		Long:    "Show every setting of the running config. Secrets are masked.\n\nExit codes: 0, or 1 where no service answers.",
 		Example: "  svc config\n  svc config --origin",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -79,6 +79,7 @@ func newHistoryCommand(b *bootstrap) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "history",
 		Short:   "Show every change of the config and what became of it",
+		Long:    "Show every change of the config and what became of it, the newest first.\n\nExit codes: 0, or 1 where no service answers.",
 		Example: "  svc history\n  svc history --output json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

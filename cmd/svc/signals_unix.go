@@ -43,6 +43,7 @@ func (s *service) handleSignals(ctx context.Context, stop context.CancelFunc) {
 				if stopping {
 					s.log.Warn("stopping at once: requests under way are cut")
 					_ = s.server.Close()
+					continue
 				}
 				stopping = true
 				s.log.Info("stopping: finishing the requests under way; a second signal stops at once", "signal", got.String())

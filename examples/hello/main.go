@@ -1,5 +1,4 @@
-// Command hello is a gin program of its own that follows hello.yaml with the
-// library's packages.
+// Command hello is a gin program that follows hello.yaml with the library's packages.
 package main
 
 import (
@@ -29,9 +28,11 @@ type Config struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, "hello.yaml"); err != nil {
-		panic(err)
+	err := run(ctx, "hello.yaml")
+	stop()
+	if err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "hello:", err)
+		os.Exit(1) //nolint:forbidigo // this is main
 	}
 }
 
