@@ -24,6 +24,9 @@ type Config struct {
 // Timeout is the section "server.timeout".
 type Timeout struct {
 	// Request is the time a request may take, from its header to its answer.
+	// It ends the request's context. A handler that waits for a slow client (a
+	// body that stalls, a reader that does not read) notices only when that
+	// wait ends, for a body after 30 seconds at the latest.
 	// 0 is no limit.
 	Request time.Duration `config:"request" alias:"app.timeout" validate:"gte=0"`
 }

@@ -25,5 +25,6 @@
 // Limits of this form: TCP and HTTP/1 only. The listeners must be plain: a
 // connection is wrapped, so net/http would not see that it is a TLS connection.
 // The write time of a connection is not limited (see the comment at the limits
-// in server.go).
+// in server.go). A stop resets the connections that the kernel has set up and
+// the server has not accepted yet: nobody is there to take them over.
 package server

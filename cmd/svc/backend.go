@@ -34,11 +34,19 @@ type status struct {
 }
 
 type sourceStatus struct {
-	Name       string    `json:"name"`
-	Address    string    `json:"address"`
-	Stale      bool      `json:"stale"`
-	StaleSince time.Time `json:"stale_since,omitzero"`
-	Error      string    `json:"error"`
+	Name       string     `json:"name"`
+	Address    string     `json:"address"`
+	Stale      bool       `json:"stale"`
+	StaleSince *time.Time `json:"stale_since"` // null while fresh
+	Error      string     `json:"error"`
+}
+
+func newSourceStatus(s reload.SourceStatus) sourceStatus {
+	st := sourceStatus{Name: s.Name, Address: s.Address, Stale: s.Stale, Error: s.Error}
+	if s.Stale {
+		st.StaleSince = &s.StaleSince
+	}
+	return st
 }
 
 // generation is one worker process. This version has only the first.
@@ -95,7 +103,7 @@ func (s *service) backend() admin.Backend {
 			g := s.generations()
 			return status{
 				Healthy: g[0].State == stateServing, Version: version, KeeperPID: os.Getpid(),
-				Source:   sourceStatus{top.Name, top.Address, top.Stale, top.StaleSince, top.Error},
+				Source:   newSourceStatus(top),
 				Revision: st.Revision, Pinned: st.Pinned, Fallback: st.Fallback, Generation: g[0].Number, Last: st.Last,
 				Generations: g, Listeners: s.server.Addrs(),
 			}

@@ -154,6 +154,10 @@ func TestUsage(t *testing.T) {
 	for _, command := range []string{"run", "validate", "plan", "status", "config", "history", "rollback", "reload", "doctor", "version"} {
 		f.svc(command, "--help").want(t, 0, "Usage:", "Examples:")
 	}
+	f.svc("rollback", "0123456789ab", "-o", "yaml").want(t, 2, "want text or json")
+	f.svc("rollback", "").want(t, 2, "--resume")
+	f.svc("doctor").want(t, 0, "does not exist yet")
+	f.svc("plan", "--admin", "127.0.0.1:1").want(t, 2, "127.0.0.1:1")
 	f.svc("version", "-o", "json").want(t, 0, `"version": "dev"`)
 	f.svc("completion", "bash").want(t, 0, "bash completion")
 }

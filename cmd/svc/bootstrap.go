@@ -28,6 +28,7 @@ type bootstrap struct {
 	strict       bool
 	stateDir     string
 	admin        string
+	adminNamed   bool // by the user
 	startTimeout time.Duration
 }
 
@@ -59,7 +60,9 @@ func (b *bootstrap) resolve() error {
 		return &exitError{2, fmt.Errorf("SVC_SOURCE=%s: this build follows a file only: set SVC_SOURCE=file, or leave it out", b.source)}
 	}
 	b.stateDir = cmp.Or(b.stateDir, b.getenv("SVC_STATE_DIR"), defaultStateDir)
-	b.admin = cmp.Or(b.admin, b.getenv("SVC_ADMIN"), "unix:"+filepath.Join(b.stateDir, adminSocket))
+	b.admin = cmp.Or(b.admin, b.getenv("SVC_ADMIN"))
+	b.adminNamed = b.admin != ""
+	b.admin = cmp.Or(b.admin, "unix:"+filepath.Join(b.stateDir, adminSocket))
 	b.file = cmp.Or(b.file, b.getenv("SVC_FILE"))
 	if text := b.getenv("SVC_STRICT"); text != "" && !b.strict {
 		strict, err := strconv.ParseBool(text)
@@ -85,6 +88,12 @@ func (b *bootstrap) layers() ([]reload.Layer, error) {
 	if err != nil {
 		return nil, &exitError{2, err}
 	}
+	// By its whole path: stored content must not change hands with the
+	// working directory, or for another spelling.
+	address, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("find config file: %w", err)
+	}
 	environment, err := parseSet("environment", strings.Split(b.getenv("SVC_SET"), "\n"))
 	if err != nil {
 		return nil, err
@@ -94,7 +103,7 @@ func (b *bootstrap) layers() ([]reload.Layer, error) {
 		return nil, err
 	}
 	return []reload.Layer{
-		{Name: "file", Address: path, Source: source, Quiet: fileQuiet},
+		{Name: "file", Address: address, Source: source, Quiet: fileQuiet},
 		{Name: "environment", Values: environment},
 		{Name: "set", Values: set},
 	}, nil

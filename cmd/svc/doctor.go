@@ -69,7 +69,9 @@ func (b *bootstrap) diagnose(ctx context.Context) (diagnosis, error) {
 	}
 	d := diagnosis{OK: true}
 	running := d.service(ctx, b)
-	if d.source(ctx, m) && d.content(ctx, m) && !running {
+	if !b.fileIsThere() {
+		d.add("source file", true, defaultFile+" does not exist yet; \"svc run\" writes it")
+	} else if d.source(ctx, m) && d.content(ctx, m) && !running {
 		d.addresses(ctx, m)
 	}
 	d.stateDir(b.stateDir, running)

@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -11,30 +13,45 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// output is how a command prints its result.
-type output struct{ format string }
+// output is how a command prints its result. It is a flag's value, so that a
+// wrong one stops the command before it does anything.
+type output string
+
+const (
+	outputText output = "text"
+	outputJSON output = "json"
+)
 
 func (o *output) addFlag(flags *pflag.FlagSet) {
-	flags.StringVarP(&o.format, "output", "o", "text", "how to print the result: text or json")
+	*o = outputText
+	flags.VarP(o, "output", "o", "how to print the result: text or json")
+}
+
+func (o *output) String() string { return string(*o) }
+func (o *output) Type() string   { return "format" }
+
+// Set takes the flag's text.
+func (o *output) Set(text string) error {
+	if format := output(text); format != outputText && format != outputJSON {
+		return errors.New("want text or json")
+	}
+	*o = output(text)
+	return nil
 }
 
 // print writes the result as JSON, or as text where that was chosen.
 func (o *output) print(w io.Writer, result any, text func(io.Writer)) error {
-	switch o.format {
-	case "text":
+	if *o == outputText {
 		text(w)
 		return nil
-	case "json":
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		if err := e.Encode(result); err != nil {
-			return fmt.Errorf("print result: %w", err)
-		}
-		return nil
-	default:
-		return &exitError{2, fmt.Errorf("--output %s: want text or json", o.format)}
 	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(result); err != nil {
+		return fmt.Errorf("print result: %w", err)
+	}
+	return nil
 }
 
 // table writes rows in columns. The last cell of a row may be of any length.
@@ -52,8 +69,9 @@ func showValue(v any) string {
 	case nil:
 		return "(not set)"
 	case string:
-		if x == "" || strings.ContainsAny(x, " \n\t\"") {
-			return fmt.Sprintf("%q", x)
+		// What is not plain is quoted: a value must not steer the terminal.
+		if quoted := strconv.Quote(x); x == "" || strings.Contains(x, " ") || quoted != `"`+x+`"` {
+			return quoted
 		}
 		return x
 	default:

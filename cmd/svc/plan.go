@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/url"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -75,7 +77,9 @@ func (b *bootstrap) plan(ctx context.Context, name string, document []byte) (pla
 			document = []byte("\n") // an empty document, not none
 		}
 	}
-	err := admin.NewClient(b.admin).Post(ctx, "/api/v1/plan", query, document, &plan)
+	err := b.ask(ctx, callTimeout, func(ctx context.Context, c *admin.Client) error {
+		return c.Post(ctx, "/api/v1/plan", query, document, &plan)
+	})
 	var answer *admin.Problem
 	switch {
 	case err == nil:
@@ -84,6 +88,9 @@ func (b *bootstrap) plan(ctx context.Context, name string, document []byte) (pla
 		return plan, "", &configsrc.InvalidError{Problems: answer.Problems}
 	case errors.As(err, &answer):
 		return plan, "", &exitError{1, answer}
+	case b.adminNamed || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED):
+		// There is a service, or was to be one: the sources alone are no answer.
+		return plan, "", &exitError{2, err}
 	}
 	m, err := b.newManager(reload.Options[Config]{})
 	if err != nil {

@@ -65,8 +65,13 @@ func (b *bootstrap) run(ctx context.Context) error {
 	}
 	level := new(slog.LevelVar)
 	log := newLogger(b, level)
+	if state.open {
+		log.Warn("the state folder is open to other users; it holds values of the config", "path", b.stateDir)
+	}
 	s := &service{bootstrap: b, log: log, level: level, registry: prometheus.NewRegistry()}
+	ctx, release := catchSignals(ctx)
 	err = s.run(ctx)
+	release()
 	return errors.Join(err, state.close())
 }
 
@@ -183,10 +188,19 @@ func (s *service) public(ctx context.Context) (string, map[string]any) {
 // describeSource says where the settings are, for people.
 func (b *bootstrap) describeSource() string { return "file " + cmp.Or(b.file, defaultFile) }
 
+// fileIsThere is false where a start would write the default config.
+func (b *bootstrap) fileIsThere() bool {
+	if b.file != "" || b.getenv("SVC_SOURCE") != "" {
+		return true // or it is an error that it is not
+	}
+	_, err := os.Lstat(defaultFile)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // writeDefault writes the commented default config where no file was named,
 // none is there, and no last good content would start the service either.
 func (s *service) writeDefault() error {
-	if s.file != "" || s.getenv("SVC_SOURCE") != "" {
+	if s.fileIsThere() {
 		return nil
 	}
 	if _, err := os.Stat(filepath.Join(s.stateDir, "last-good.json")); err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,8 +116,8 @@ func newRollbackCommand(b *bootstrap) *cobra.Command {
 		switch {
 		case resume && len(args) == 0:
 			return "/api/v1/resume", nil
-		case !resume && len(args) == 1:
-			return "/api/v1/rollback/" + args[0], nil
+		case !resume && len(args) == 1 && args[0] != "":
+			return "/api/v1/rollback/" + url.PathEscape(args[0]), nil
 		}
 		return "", &exitError{2, errors.New("want a revision from \"svc history\", or --resume")}
 	})

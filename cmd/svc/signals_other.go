@@ -8,6 +8,11 @@ import (
 	"os/signal"
 )
 
+// catchSignals makes an interrupt end ctx, also while the service starts.
+func catchSignals(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt)
+}
+
 // handleSignals stops the service on an interrupt, the only signal here.
 func (s *service) handleSignals(ctx context.Context, stop context.CancelFunc) {
 	signals := make(chan os.Signal, 2)

@@ -15,6 +15,18 @@ import (
 // reloadTimeout bounds a re-read that a signal asked for.
 const reloadTimeout = 30 * time.Second
 
+// catchSignals makes the signals that end a service end ctx, also while it
+// starts, and keeps a hang-up at that time from killing it.
+func catchSignals(ctx context.Context) (context.Context, context.CancelFunc) {
+	early := make(chan os.Signal, 1)
+	signal.Notify(early, syscall.SIGHUP) // what comes before there is anything to read again is dropped
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	return ctx, func() {
+		stop()
+		signal.Stop(early)
+	}
+}
+
 // handleSignals obeys the signals that the contract names until ctx ends.
 func (s *service) handleSignals(ctx context.Context, stop context.CancelFunc) {
 	signals := make(chan os.Signal, 8)

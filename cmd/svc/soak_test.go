@@ -120,7 +120,8 @@ func (r *running) metrics(names ...string) map[string]float64 {
 func TestMetrics(t *testing.T) {
 	f := newFolder(t, "server: {listen: ['127.0.0.1:0']}\n")
 	r := f.start()
-	r.get("/v1/config")
+	f.edit("server: {listen: ['127.0.0.1:0']}\npublic: {x: 1}\n")
+	r.until("the edit", func() bool { _, body := r.get("/v1/config"); return strings.Contains(body, `"x":1`) })
 	got := r.metrics(
 		"svc_config_last_reload_successful", "svc_config_last_reload_success_timestamp_seconds",
 		`svc_config_revision_info{revision="`+r.status().Revision+`"}`, `svc_config_reloads_total{action="none",result="applied"}`,

@@ -21,6 +21,7 @@ const (
 type stateDir struct {
 	path string
 	lock *flock.Flock
+	open bool // to other users
 }
 
 // openStateDir makes the folder where it is missing and locks it. The lock goes
@@ -48,7 +49,11 @@ func openStateDir(path string) (*stateDir, error) {
 	if err := os.WriteFile(lock.Path(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("write to state folder: %w; %s", err, hint), lock.Unlock())
 	}
-	return &stateDir{path: path, lock: lock}, nil
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("look at state folder: %w", err), lock.Unlock())
+	}
+	return &stateDir{path: path, lock: lock, open: info.Mode().Perm()&0o077 != 0}, nil
 }
 
 func (d *stateDir) close() error { return d.lock.Close() }

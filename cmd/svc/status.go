@@ -95,8 +95,8 @@ func (s status) text(w io.Writer) {
 	}
 	_, _ = fmt.Fprintf(w, "%s, process %d, version %s\n\n", health, s.KeeperPID, s.Version)
 	source := s.Source.Name + " " + s.Source.Address
-	if s.Source.Stale {
-		source += " (stale since " + showTime(s.Source.StaleSince) + ")"
+	if s.Source.StaleSince != nil {
+		source += " (stale since " + showTime(*s.Source.StaleSince) + ")"
 	}
 	revision := s.Revision
 	if s.Pinned != "" {

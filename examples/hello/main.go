@@ -29,8 +29,7 @@ type Config struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, "hello.yaml")
-	stop()
-	if err != nil {
+	if stop(); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "hello:", err)
 		os.Exit(1) //nolint:forbidigo // this is main
 	}

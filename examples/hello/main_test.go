@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,17 @@ func TestHello(t *testing.T) {
 			t.Errorf("visitors in %s: %q, %v", name, data, err)
 		}
 	}
+	// Retired: the first file is closed.
+	if runtime.GOOS == "linux" {
+		for deadline := time.Now().Add(10 * time.Second); isOpen(t, filepath.Join(dir, "first")); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the file of the setting before is still open")
+			}
+		}
+		if !isOpen(t, filepath.Join(dir, "second")) {
+			t.Error("the file of the setting in force is not open")
+		}
+	}
 	// A file that cannot be opened refuses the whole change.
 	edit("greeting: Good night\nvisitors: " + filepath.Join(dir, "no", "such", "folder") + "\n")
 	time.Sleep(time.Second)
@@ -88,4 +100,20 @@ func TestHello(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// isOpen reports whether this process has the file open.
+func isOpen(t *testing.T, path string) bool {
+	t.Helper()
+	const fds = "/proc/self/fd"
+	entries, err := os.ReadDir(fds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if target, err := os.Readlink(filepath.Join(fds, e.Name())); err == nil && target == path {
+			return true
+		}
+	}
+	return false
 }
