@@ -72,9 +72,13 @@ func (v Values) check(keys []string, limits Limits) (found problems) {
 
 func keyLength(key string, limits Limits) string {
 	if len(key) > limits.KeyBytes {
-		return fmt.Sprintf("the key is longer than the limit of %d bytes", limits.KeyBytes)
+		return keyTooLong(limits)
 	}
 	return ""
+}
+
+func keyTooLong(limits Limits) string {
+	return fmt.Sprintf("the key is longer than the limit of %d bytes", limits.KeyBytes)
 }
 
 func rawProblem(key string, raw any, limits Limits) string {

@@ -5,13 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
-// codecFormat is the number of the encoding. Another one is not read.
-const codecFormat = 1
+// codecHead and codecTail frame the encoding. Between them stand the values, a
+// line each. The number is that of the format; another one is not read.
+const (
+	codecHead = `{"format":1,"values":[`
+	codecTail = "\n]}\n"
+)
 
 // encodedValue is one value as [EncodeValues] writes it. The text holds every
 // type, because a JSON number does not keep them apart.
@@ -34,20 +39,24 @@ func EncodeValues(v Values) ([]byte, error) {
 		return nil, fmt.Errorf("encode values: %w", err)
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"format":%d,"values":[`, codecFormat)
+	b.WriteString(codecHead)
 	for i, key := range v.Keys() {
 		if i > 0 {
 			b.WriteByte(',')
 		}
 		kind, text := encodeRaw(v[key].Raw)
-		line, err := json.Marshal(encodedValue{Key: key, Type: kind, Text: text, Origin: v[key].Origin})
+		origin := v[key].Origin
+		// The encoder's own replacement does not read back as what it writes.
+		origin.Source = strings.ToValidUTF8(origin.Source, string(utf8.RuneError))
+		origin.Name = strings.ToValidUTF8(origin.Name, string(utf8.RuneError))
+		line, err := json.Marshal(encodedValue{Key: key, Type: kind, Text: text, Origin: origin})
 		if err != nil {
 			return nil, fmt.Errorf("encode values: %w", err)
 		}
 		b.WriteByte('\n')
 		b.Write(line)
 	}
-	b.WriteString("\n]}\n")
+	b.WriteString(codecTail)
 	return b.Bytes(), nil
 }
 
@@ -97,20 +106,18 @@ func decodeRaw(kind, text string) (raw any, err error) {
 	return raw, nil
 }
 
-// DecodeValues reads what [EncodeValues] wrote, and nothing else: an unknown
-// field, a key twice or out of order, a value that is not of its type, more
-// text behind the end, or what [Values.Check] refuses within limits is an
-// [*InvalidError]. Values that come from [Merge] may need limits that are the
-// sum of the layers'. Bytes bounds the texts here, not data as a whole, so the
-// caller bounds what it reads.
+// DecodeValues reads what [EncodeValues] wrote, and nothing else: other bytes
+// for the same values, a key twice or out of order, a value that is not of its
+// type, or what [Values.Check] refuses within limits is an [*InvalidError].
+// Values that come from [Merge] may need limits that are the sum of the
+// layers'. Bytes bounds the texts here, not data as a whole, so the caller
+// bounds what it reads.
 func DecodeValues(data []byte, limits Limits) (Values, error) {
 	limits = limits.orDefault()
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	values, err := decodeValues(d, limits)
+	values, at, err := decodeValues(data, limits)
 	if err != nil {
 		return nil, &InvalidError{Problems: []Problem{{
-			Reason: fmt.Sprintf("not encoded values, at byte %d: %v", d.InputOffset(), err),
+			Reason: fmt.Sprintf("not encoded values, at byte %d: %v", at, err),
 		}}}
 	}
 	if err := values.Check(limits); err != nil {
@@ -119,41 +126,65 @@ func DecodeValues(data []byte, limits Limits) (Values, error) {
 	return values, nil
 }
 
-// decodeValues reads value by value, so that a long list is given up at the
-// limit. Its errors quote nothing of the data; the library's own may.
-func decodeValues(d *json.Decoder, limits Limits) (Values, error) {
-	for _, want := range []json.Token{json.Delim('{'), "format", float64(codecFormat), "values", json.Delim('[')} {
-		if token, err := d.Token(); err != nil || token != want {
-			return nil, fmt.Errorf("format %d does not start like this", codecFormat)
-		}
+// decodeValues reads line by line, so that a long list is given up at the
+// limit. Its errors quote nothing of the data; the library's own may. It tells
+// where it stopped.
+func decodeValues(data []byte, limits Limits) (values Values, at int, err error) {
+	rest, ok := bytes.CutPrefix(data, []byte(codecHead))
+	if !ok {
+		return nil, 0, errors.New("format 1 does not start like this")
 	}
-	values := Values{}
+	at = len(codecHead)
+	rest, ok = bytes.CutSuffix(rest, []byte(codecTail))
+	if !ok {
+		return nil, len(data), errors.New("broken end")
+	}
+	values = make(Values, min(bytes.Count(rest, []byte{'\n'}), limits.Keys))
+	var again bytes.Buffer
+	encoder := json.NewEncoder(&again)
 	last := ""
-	for d.More() {
-		var e encodedValue
-		if err := d.Decode(&e); err != nil {
-			return nil, errors.New("broken value")
+	for len(rest) > 0 {
+		if rest[0] != '\n' {
+			return nil, at, errors.New("a value stands on a line of its own")
+		}
+		line, _, more := bytes.Cut(rest[1:], []byte{'\n'})
+		size := 1 + len(line)
+		if more {
+			if line, more = bytes.CutSuffix(line, []byte{','}); !more {
+				return nil, at, errors.New("a comma is missing")
+			}
 		}
 		if len(values) == limits.Keys {
-			return nil, fmt.Errorf("more keys than the limit of %d", limits.Keys)
+			return nil, at, fmt.Errorf("more keys than the limit of %d", limits.Keys)
+		}
+		e, err := decodeLine(line, encoder, &again)
+		if err != nil {
+			return nil, at, err
 		}
 		if len(values) > 0 && CompareKeys(last, e.Key) >= 0 {
-			return nil, errors.New("keys are out of order")
+			return nil, at, errors.New("keys are out of order")
 		}
 		raw, err := decodeRaw(e.Type, e.Text)
 		if err != nil {
-			return nil, fmt.Errorf("the value of %s is %w", shownKey(e.Key), err)
+			return nil, at, fmt.Errorf("the value of %s is %w", shownKey(e.Key), err)
 		}
 		values[e.Key] = Value{Raw: raw, Origin: e.Origin}
 		last = e.Key
+		rest = rest[size:]
+		at += size
 	}
-	for _, want := range []json.Token{json.Delim(']'), json.Delim('}')} {
-		if token, err := d.Token(); err != nil || token != want {
-			return nil, errors.New("broken end")
-		}
+	return values, at, nil
+}
+
+// decodeLine reads one value. The library takes a field twice, in any case of
+// letters, and half a surrogate pair: none of it comes out again.
+func decodeLine(line []byte, encoder *json.Encoder, again *bytes.Buffer) (e encodedValue, err error) {
+	if err := json.Unmarshal(line, &e); err != nil {
+		return e, errors.New("broken value")
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more behind the end")
+	again.Reset()
+	if err := encoder.Encode(e); err != nil || !bytes.Equal(bytes.TrimSuffix(again.Bytes(), []byte{'\n'}), line) {
+		return e, errors.New("broken value: not as it is written")
 	}
-	return values, nil
+	return e, nil
 }

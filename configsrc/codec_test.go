@@ -63,7 +63,13 @@ func TestEncodeRefuses(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
-	entry := func(s string) string { return `{"format":1,"values":[` + s + `]}` }
+	entry := func(lines ...string) string {
+		text := `{"format":1,"values":[`
+		if len(lines) > 0 {
+			text += "\n" + strings.Join(lines, ",\n")
+		}
+		return text + "\n]}\n"
+	}
 	for name, c := range map[string]struct {
 		data, want string
 		limits     configsrc.Limits
@@ -71,14 +77,14 @@ func TestDecodeRefuses(t *testing.T) {
 		"nothing":           {data: "", want: "does not start"},
 		"another format":    {data: `{"format":2,"values":[]}`, want: "format 1 does not start"},
 		"other fields":      {data: `{"format":1,"valuez":[]}`, want: "does not start"},
-		"more fields":       {data: `{"format":1,"values":[],"x":1}`, want: "broken end"},
-		"more text":         {data: entry("") + "{}", want: "more behind the end"},
-		"cut off":           {data: `{"format":1,"values":[{"key":"a","type":"text","text":"` + canary, want: "broken value"},
+		"more fields":       {data: `{"format":1,"values":[\n],"x":1}\n`, want: "broken end"},
+		"more text":         {data: entry() + "{}", want: "broken end"},
+		"cut off":           {data: `{"format":1,"values":[{"key":"a","type":"text","text":"` + canary, want: "broken end"},
 		"cut off later":     {data: `{"format":1,"values":[{"key":"a","type":"text"}`, want: "broken end"},
 		"unknown field":     {data: entry(`{"key":"a","type":"text","` + canary + `":1}`), want: "broken value"},
 		"a number as text":  {data: entry(`{"key":"a","type":"text","text":5}`), want: "broken value"},
 		"unknown type":      {data: entry(`{"key":"a","type":"` + canary + `","text":"5"}`), want: "the value of a is of no known type"},
-		"no type":           {data: entry(`null`), want: "of no known type"},
+		"no type":           {data: entry(`{"key":"a","type":""}`), want: "of no known type"},
 		"no number":         {data: entry(`{"key":"a","type":"int","text":"` + canary + `"}`), want: "the value of a is not of its type"},
 		"too large":         {data: entry(`{"key":"a","type":"int","text":"9223372036854775808"}`), want: "not of its type"},
 		"another form":      {data: entry(`{"key":"a","type":"int","text":"+5"}`), want: "not in the one form"},
@@ -88,13 +94,26 @@ func TestDecodeRefuses(t *testing.T) {
 		"NaN":               {data: entry(`{"key":"a","type":"float","text":"NaN"}`), want: "not finite"},
 		"a small uint":      {data: entry(`{"key":"a","type":"uint","text":"5"}`), want: "uint64"},
 		"another empty":     {data: entry(`{"key":"a","type":"empty","text":"()"}`), want: "neither an empty list"},
-		"a key twice":       {data: entry(`{"key":"a","type":"text"},{"key":"a","type":"text"}`), want: "out of order"},
-		"order":             {data: entry(`{"key":"a[10]","type":"text"},{"key":"a[2]","type":"text"}`), want: "out of order"},
-		"collision":         {data: entry(`{"key":"a","type":"text"},{"key":"a.b","type":"text"}`), want: "is a value here"},
+		"a key twice":       {data: entry(`{"key":"a","type":"text"}`, `{"key":"a","type":"text"}`), want: "out of order"},
+		"order":             {data: entry(`{"key":"a[10]","type":"text"}`, `{"key":"a[2]","type":"text"}`), want: "out of order"},
+		"collision":         {data: entry(`{"key":"a","type":"text"}`, `{"key":"a.b","type":"text"}`), want: "is a value here"},
 		"null in a section": {data: entry(`{"key":"a","type":"null"}`), want: "lists only"},
-		"an empty key":      {data: entry(`{"type":"text"}`), want: "empty key"},
-		"too many keys":     {data: entry(`{"key":"a","type":"text"},{"key":"b","type":"text"}`), want: "more keys than the limit of 1", limits: configsrc.Limits{Keys: 1}},
+		"an empty key":      {data: entry(`{"key":"","type":"text"}`), want: "empty key"},
+		"too many keys":     {data: entry(`{"key":"a","type":"text"}`, `{"key":"b","type":"text"}`), want: "more keys than the limit of 1", limits: configsrc.Limits{Keys: 1}},
 		"a long value":      {data: entry(`{"key":"a","type":"text","text":"abc"}`), want: "longer than the limit of 2", limits: configsrc.Limits{ValueBytes: 2}},
+		"null":              {data: entry(`null`), want: "not as it is written"},
+		"case":              {data: entry(`{"KEY":"a","type":"text","text":"x"}`), want: "not as it is written"},
+		"a field twice":     {data: entry(`{"key":"` + canary + `","key":"a","type":"text","text":"x"}`), want: "not as it is written"},
+		"half a pair":       {data: entry(`{"key":"a","type":"text","text":"\ud800"}`), want: "not as it is written"},
+		"another escape":    {data: entry(`{"key":"a","type":"text","text":"\u0041"}`), want: "not as it is written"},
+		"an empty text":     {data: entry(`{"key":"a","type":"text","text":""}`), want: "not as it is written"},
+		"space":             {data: entry(`{"key":"a", "type":"text"}`), want: "not as it is written"},
+		"space at the end":  {data: entry(`{"key":"a","type":"text"} `), want: "not as it is written"},
+		"a float as format": {data: `{"format":1e0,"values":[` + "\n]}\n", want: "does not start"},
+		"no comma":          {data: entry(`{"key":"a","type":"text"}` + "\n" + `{"key":"b","type":"text"}`), want: "a comma is missing"},
+		"a comma too many":  {data: entry(`{"key":"a","type":"text"},`), want: "broken value"},
+		"an empty line":     {data: entry(``), want: "broken value"},
+		"one line":          {data: `{"format":1,"values":[{"key":"a","type":"text"}` + "\n]}\n", want: "line of its own"},
 		"deep":              {data: strings.Repeat("[", 20_000), want: "does not start"},
 		"deep inside":       {data: entry(`{"key":` + strings.Repeat("[", 20_000)), want: "broken value"},
 	} {
@@ -103,6 +122,19 @@ func TestDecodeRefuses(t *testing.T) {
 		if v != nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), canary) {
 			t.Errorf("%s: error is %v, want %q in it", name, err, c.want)
 		}
+	}
+}
+
+func TestCodecOfAnOriginThatIsNoText(t *testing.T) {
+	t.Parallel()
+	v := values{"a": {Raw: "x", Origin: configsrc.Origin{Source: "file", Name: "/etc/\xff\xfe.yaml"}}}
+	data, err := configsrc.EncodeValues(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := configsrc.DecodeValues(data, configsrc.Limits{})
+	if err != nil || got["a"].Origin.Name != "/etc/\uFFFD.yaml" || got.Hash() != v.Hash() {
+		t.Errorf("%v, origin %+v", err, got["a"].Origin)
 	}
 }
 
@@ -142,9 +174,9 @@ func FuzzCodec(f *testing.F) {
 }
 
 func FuzzDecodeValues(f *testing.F) {
-	f.Add([]byte(`{"format":1,"values":[{"key":"a","type":"text","text":"x","origin":{"source":"s","name":"n","line":1}},{"key":"b[0]","type":"null"}]}`))
-	f.Add([]byte(`{"format":1,"values":[{"key":"a","type":"float","text":"-0"},{"key":"u","type":"uint","text":"18446744073709551615"}]}`))
-	f.Add([]byte(`{"format":1,"values":[]}`))
+	f.Add([]byte(`{"format":1,"values":[` + "\n" + `{"key":"a","type":"text","text":"x","origin":{"source":"s","name":"n","line":1}},` + "\n" + `{"key":"b[0]","type":"null"}` + "\n]}\n"))
+	f.Add([]byte(`{"format":1,"values":[` + "\n" + `{"key":"a","type":"float","text":"-0"},` + "\n" + `{"key":"u","type":"uint","text":"18446744073709551615"}` + "\n]}\n"))
+	f.Add([]byte(`{"format":1,"values":[` + "\n]}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v, err := configsrc.DecodeValues(data, configsrc.Limits{})
 		if err != nil {
@@ -152,8 +184,8 @@ func FuzzDecodeValues(f *testing.F) {
 			return
 		}
 		again, err := configsrc.EncodeValues(v)
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("%v\nread     %q\nwritten: %q", err, data, again)
 		}
 		got, err := configsrc.DecodeValues(again, configsrc.Limits{})
 		if diff := gocmp.Diff(v, got); err != nil || diff != "" || got.Hash() != v.Hash() {

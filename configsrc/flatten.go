@@ -49,9 +49,15 @@ func FormatOf(name string) (Format, bool) {
 // Integers are int64, above its range uint64, and refused above that; floats
 // are finite. By format:
 //
-//   - YAML: scalars are what YAML's core schema makes of them, keys are the text
-//     as written. Dates, and whatever has a tag of its own, are text. Aliases and
-//     merge keys (<<) count as what they repeat, up to a bound. One document.
+//   - YAML: scalars are what go.yaml.in/yaml/v3 makes of them, a mix of YAML 1.2
+//     and 1.1: true and false are bools, and yes, on and their like text; 0777
+//     and 0o777 are octal, 08 is the float 8, 0x and 0b numbers too; 1_000 is
+//     1000. Keys are the text as written. Dates, and whatever has a tag of its
+//     own, are text. Aliases and merge keys (<<) count as what they repeat, up
+//     to a bound; what is merged yields to a key of the mapping itself, dotted
+//     or nested. One document; %YAML 1.2 is read like 1.1, and %TAG is refused,
+//     as are more lines than 20 times Keys, or so many commas, brackets, dashes,
+//     colons and comments that they may stand for more nodes than 40 times Keys.
 //   - JSON: a number without fraction and exponent is an integer.
 //   - TOML: dates and times are the text as written.
 //   - Properties: everything is text; ${} has no meaning; Java's syntax, in UTF-8.
@@ -90,6 +96,8 @@ type walker struct {
 	keys     []string // of values, in the order of the document: often sorted, and so quick to check
 	problems problems
 	full     bool // refused as a whole: nothing more is looked at
+
+	puts int // how often a value was set, or had one before it
 
 	path  []byte
 	depth int
@@ -144,7 +152,7 @@ func (w *walker) at(line int) Origin {
 
 // fail notes a problem of the document at line, or of the key at the path.
 func (w *walker) fail(line int, format string, args ...any) {
-	w.problems.add(string(w.path[:min(len(w.path), 1<<10)]), w.at(line), format, args...)
+	w.problems.add(string(w.path[:min(len(w.path), shownPath)]), w.at(line), format, args...)
 }
 
 // refuse ends the walk: the document as a whole is too much.
@@ -161,8 +169,14 @@ func (w *walker) enter(name string, line int) (mark int, ok bool) {
 	if w.depth > 0 {
 		w.path = append(w.path, '.')
 	}
+	if most := max(w.limits.KeyBytes, shownPath); len(name) > most {
+		name = name[:most+1] // it is refused, and there may be many of it
+	}
 	return w.entered(mark, append(w.path, name...), line)
 }
+
+// shownPath is more of a path than a message holds.
+const shownPath = 1 << 10
 
 // enterIndex goes down by one list element, like enter.
 func (w *walker) enterIndex(i, line int) (mark int, ok bool) {
@@ -183,7 +197,7 @@ func (w *walker) entered(mark int, to []byte, line int) (int, bool) {
 		w.leave(mark)
 		return mark, false
 	case len(to) > w.limits.KeyBytes:
-		reason = keyLength(string(to), w.limits)
+		reason = keyTooLong(w.limits)
 	case w.depth > w.limits.Depth:
 		reason = fmt.Sprintf(depthReason, w.limits.Depth)
 	default:
@@ -202,6 +216,7 @@ func (w *walker) leave(mark int) {
 
 // put sets the value at the path.
 func (w *walker) put(raw any, line int) {
+	w.puts++
 	if w.full {
 		return
 	}
@@ -236,9 +251,9 @@ func (w *walker) duplicate(first, line int) {
 // section walks what is inside a section by inside, and notes a section that
 // came out empty. The root is no key of its own.
 func (w *walker) section(line int, inside func()) {
-	values, found := len(w.values), w.problems.total
+	puts, found := w.puts, w.problems.total
 	inside()
-	if w.depth > 0 && len(w.values) == values && w.problems.total == found {
+	if w.depth > 0 && w.puts == puts && w.problems.total == found {
 		w.put(EmptySection, line)
 	}
 }

@@ -76,6 +76,26 @@ func documents() []document {
 			},
 		},
 		{"merge of a merge", y, "a: &a {p: 1}\nb: &b {<<: *a, q: 2}\nc: {<<: *b}\n", m{"a.p": int64(1), "b.p": int64(1), "b.q": int64(2), "c.p": int64(1), "c.q": int64(2)}},
+		{
+			"a merge and a dotted key", y, "b: &b {s.p: 1, s.h: x}\nc: &c {s: {p: 1, h: x}}\nd: &d {s: {p: 1}}\n" +
+				"e: {<<: *b, s: {p: 2}}\nf: {<<: *c, s.p: 2}\ng: {<<: [*b, *c, {s.q: 3}]}\nh: {<<: *d, s.p: 2}\n" +
+				"i: {s: {<<: {p: 1}}, s.p: 2}\nj: {<<: {<<: *b, s: {p: 4}}, s: {h: y}}\n",
+			m{
+				"b.s.p": int64(1), "b.s.h": "x", "c.s.p": int64(1), "c.s.h": "x", "d.s.p": int64(1), "e.s.p": int64(2), "e.s.h": "x",
+				"f.s.p": int64(2), "f.s.h": "x", "g.s.p": int64(1), "g.s.h": "x", "g.s.q": int64(3), "h.s.p": int64(2), "i.s.p": int64(2),
+				"j.s.p": int64(1), "j.s.h": "y",
+			},
+		},
+		{"directive", y, "# x\n%YAML 1.2 # y\n---\na: 1\n", m{"a": int64(1)}},
+		{"an older directive", y, "%YAML 1.1\n---\na: '%YAML 1.2'\nb: |\n  %YAML 1.2\n", m{"a": "%YAML 1.2", "b": "%YAML 1.2\n"}},
+		{
+			"not numbers", y, "a: 123456789012345678901abc\nb: 99999999999999999999-prod\nc: 1e999x\nd: 0xFFFFFFFFFFFFFFFFFFG\ne: .1_0e999\nf: +99999999999999999999.9.9\ng: 1e9999-1\nh: 0b2222222222\n",
+			m{
+				"a": "123456789012345678901abc", "b": "99999999999999999999-prod", "c": "1e999x", "d": "0xFFFFFFFFFFFFFFFFFFG", "e": ".1_0e999",
+				"f": "+99999999999999999999.9.9", "g": "1e9999-1", "h": "0b2222222222",
+			},
+		},
+		{"numbers of two versions", y, "a: 0777\nb: 08\nc: 0o777\nd: 1_0.5\ne: on\nf: 12:30:45\n", m{"a": int64(511), "b": 8.0, "c": int64(511), "d": 10.5, "e": "on", "f": "12:30:45"}},
 		{"CRLF and BOM", y, "\uFEFFa: 1\r\nb: x\r\n", m{"a": int64(1), "b": "x"}},
 		{"case", y, "a: 1\nA: 2\n", m{"a": int64(1), "A": int64(2)}},
 		{"Spring's brackets", y, "a:\n  \"[/api/**]\": 1\n", m{"a.[/api/**]": int64(1)}},
@@ -113,6 +133,7 @@ func documents() []document {
 		{"nothing", p, "# x\n! y\n\n  \n", m{}},
 		{"all", p, "a.b=1\nc : x y \n d\te\nf\ng[0]=x\ng[1]=y\nk\\ e\\:y=v=w\n", m{"a.b": "1", "c": "x y ", "d": "e", "f": "", "g[0]": "x", "g[1]": "y", "k e:y": "v=w"}},
 		{"continued", p, "a=1,\\\n   2,\\\r\n\t3\nb\\\n c=x\\\\\n# no \\\nd=\\ty\\u00e9\\uD83D\\uDE00\\z", m{"a": "1,2,3", "bc": `x\`, "d": "\tyé😀z"}},
+		{"continued into a blank line", p, "\\\n\na=1\n  \\\r\n \t\\\n\r\nb=2\nc\\\n\nd=\\\n\ne=3\n\\\n f=4\n\\\n", m{"a": "1", "b": "2", "c": "", "d": "", "e": "3", "f": "4"}},
 		{"no expansion", p, "a=${b}\nb=${a}\n", m{"a": "${b}", "b": "${a}"}},
 		{"CRLF, CR and BOM", p, "\uFEFFa=1\r\nb=2\rc=3\n", m{"a": "1", "b": "2", "c": "3"}},
 	}
@@ -209,6 +230,14 @@ func TestFlattenRefuses(t *testing.T) {
 			"too large", y, "a: 18446744073709551616\nb: -9223372036854775809\nc: 0xFFFFFFFFFFFFFFFFFF\nd: 1e999\n",
 			[]string{"c:1: a: number out of range", "c:2: b: number out of range", "c:3: c: number out of range", "c:4: d: number out of range"},
 		},
+		{
+			"too large in other forms", y, "a: +1_0e999\nb: -.5E+999\nc: 0b" + strings.Repeat("1", 65) + "\nd: 1.e999\ne: .1e999\n",
+			[]string{"c:1: a: number out of range", "c:2: b: number", "c:3: c: number", "c:4: d: number", "c:5: e: number"},
+		},
+		{"a duplicate in what is merged", y, "a:\n  <<:\n    b.c: 1\n    b: {c: " + canary + "}\n", []string{"c:4: a.b.c: duplicate key: it stands in line 3"}},
+		{"another YAML", y, "%YAML 2.0\n---\na: 1\n", []string{"not YAML: found incompatible YAML document"}},
+		{"two directives", y, "%YAML 1.2\n%YAML 1.2\n---\na: 1\n", []string{"not YAML: found"}},
+		{"no document behind a directive", y, "%YAML 1.2\na: 1\n", []string{"c:2: not YAML: mapping values are not allowed"}},
 		{"not finite", y, "a: .nan\nb: [-.inf, 1]\n", []string{"a: the number is not finite", "b[0]: the number is not finite"}},
 		{
 			"wrong tag", y, "a: !!int " + canary + "\nb: !!bool " + canary + "\nc: !!float " + canary + "\nd: !!null " + canary,

@@ -2,6 +2,7 @@ package configsrc_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,7 @@ func TestFlattenHostile(t *testing.T) {
 	const y, j, tm, p = configsrc.YAML, configsrc.JSON, configsrc.TOML, configsrc.Properties
 	const deep = 20_000
 	long := strings.Repeat("x", 600<<10)
+	digits := strings.Repeat("1", 600<<10)
 	for _, c := range []struct {
 		name   string
 		format configsrc.Format
@@ -48,11 +50,22 @@ func TestFlattenHostile(t *testing.T) {
 		want   string
 	}{
 		{"alias bomb", y, aliasBomb(), "more keys than the limit of 10000"},
-		{"a million nodes", y, "a: [" + strings.Repeat("x,", 1<<20) + "]", "more line ends and commas than the limit of 200000"},
+		{"a million nodes", y, "a: [" + strings.Repeat("x,", 1<<20) + "]", "they may stand for 3145734 nodes, and 400000 is the most"},
 		{"merge bomb", y, mergeBomb(), "the aliases repeat too much: together they stand for more than 40100 nodes"},
 		{"null bomb", y, nullBomb(), "the aliases repeat too much"},
 		{"an anchor in itself", y, "a: &a\n  b: *a\n", "inside its own anchor"},
-		{"text bomb", y, "a: &a " + long[:500<<10] + "\nb: [" + strings.Repeat("*a, ", 9000) + "]\n", "the texts together are larger than the limit of 4194304 bytes"},
+		{"text bomb", y, "a: &a " + long[:500<<10] + "\nb: [" + strings.Repeat("*a, ", 10) + "]\n", "the texts together are larger than the limit of 4194304 bytes"},
+		{"text bomb of aliases", y, "a: &a " + long[:500<<10] + "\nb: [" + strings.Repeat("*a, ", 9000) + "]\n", "the aliases repeat too much: together they stand for more than 16777216 bytes"},
+		{"number bomb", y, "a: &a " + digits[:500<<10] + "\nb:\n" + strings.Repeat("- *a\n", 9000), "the aliases repeat too much: together they stand for more than 16777216 bytes"},
+		{"bomb of numbers with a letter", y, "a: &a " + digits[:500<<10] + "x\nb:\n" + strings.Repeat("- *a\n", 9000), "the aliases repeat too much: together they stand for more than 16777216 bytes"},
+		{"bomb of short numbers", y, "a: &a [" + digits[:8000] + "]\nb:\n" + strings.Repeat("- *a\n", 9000), "the aliases repeat too much: together they stand for more than 16777216 bytes"},
+		{"bomb of wrong tags", y, "a: &a !!null " + digits + "\nb:\n" + strings.Repeat("- *a\n", 9000), "the aliases repeat too much"},
+		{"alias as a key", y, "a: &a " + strings.Repeat("k", 2_000_000) + "\n" + strings.Repeat("*a : 1\n", 90_000), "the aliases repeat too much"},
+		{"list bomb under a long key", y, "a: &a [" + strings.Repeat("1,", 9_000) + "]\n" + long[:253] + ": [" + strings.Repeat("*a,", 9_000) + "]\n", "the aliases repeat too much"},
+		{"a long number", y, "a: " + strings.Repeat("1", 4_000_000), "a: the value is longer than the limit of 524288 bytes"},
+		{"tag directives", y, manyKeys(190_000, "%%TAG !t%d! x", "\n") + "\n---\na: 1\n", "c:1: not YAML as it is read here: a line starts with the directive %TAG"},
+		{"a long tag", y, "%TAG !t! " + long + "\n---\na: [" + strings.Repeat("!t!x x,", 90_000) + "]\n", "%TAG"},
+		{"a second document's tags", y, "a: 1\n...\n" + manyKeys(190_000, "%%TAG !t%d! x", "\r") + "\n---\na: 1\n", "c:3: not YAML as it is read here: a line starts with the directive %TAG"},
 		{"key bomb", y, "a: " + strings.Repeat("{"+long[:200]+": ", 60) + "1" + strings.Repeat("}", 60), "the key is longer than the limit of 256 bytes"},
 		{"deep flow", y, "a: " + strings.Repeat("[", deep), "nested deeper than the limit of 64"},
 		{"deep flow, closed", y, "a: " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000), "nested deeper than the limit of 64"},
@@ -111,6 +124,128 @@ func TestFlattenHostile(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 		})
+	}
+}
+
+// yamlBytes are documents of 4 MiB that cost as much memory as can be made of
+// them, for what marks of YAML there are.
+func yamlBytes() map[string]string {
+	documents := make(map[string]string)
+	add := func(name, begin, repeated string, most int, end string) {
+		n := min(most, (4<<20-len(begin)-len(end))/len(repeated))
+		documents[name] = begin + strings.Repeat(repeated, n) + end
+	}
+	for name, lineEnd := range map[string]string{"LF": "\n", "CR": "\r", "CRLF": "\r\n", "NEL": "\u0085", "LS": "\u2028", "PS": "\u2029"} {
+		for _, mark := range []string{"a:", "-", "?", "? -", "- ? :", "#", ":"} {
+			for _, most := range []int{4 << 20, 133_000} {
+				add(fmt.Sprintf("%d lines of %q, %s", most, mark, name), "a:\n", mark+lineEnd, most, "")
+			}
+		}
+		add("lines, "+name, "a: '", lineEnd, 199_000, "'")
+		add("comments apart, "+name, "a: 1\n", "#"+lineEnd+lineEnd, 99_000, "")
+	}
+	for _, entry := range []string{"[],", "{},", ":,", "?,", "a,", "a:,", "\"\":,", "[[[[]]]],", "[:],", "{:},", "{?},", "!a,", "&a ,", "\"a\":b,"} {
+		for _, most := range []int{133_000, 44_000, 14_000} {
+			add(fmt.Sprintf("%d of %q in a list", most, entry), "a: [", entry, most, "]")
+			add(fmt.Sprintf("%d of %q in a mapping", most, entry), "a: {", entry, most, "}")
+		}
+	}
+	add("dashes", "a:\n", strings.Repeat("- ", 10)+"\n", 4<<20, "")
+	add("some dashes", "a:\n", strings.Repeat("- ", 10)+"\n", 19_900, "")
+	add("question marks", "a:\n", strings.Repeat("? ", 10)+"\n", 13_300, "")
+	add("brackets", "a: [", strings.Repeat("[", 9)+strings.Repeat("]", 9)+",", 4<<20, "]")
+	add("some brackets", "a: [", strings.Repeat("[", 9)+strings.Repeat("]", 9)+",", 13_300, "]")
+	add("hidden in a comment", "a: [\"\n#\",", ":,", 4<<20, "]")
+	add("behind a comment and a NEL", "a: [\n#\u0085", ":,", 4<<20, "]")
+	add("anchors", "a:\n", "- &a\n", 140_000, "")
+	add("aliases", "b: &a\na:\n", "- *a\n", 140_000, "")
+	add("texts", "a:\n", "- abcdefghijklmnopqrstuvwxyz\n", 140_000, "")
+	add("comments behind", "a:\n", "- #abcdefghijklmnopqrstuvw\n", 79_000, "")
+	add("comments between", "a:\n", "# abcdefgh\n- a # abcdefghijkl\n", 49_900, "")
+	return documents
+}
+
+func TestFlattenYAMLMemory(t *testing.T) {
+	var worst, longest string
+	var most uint64
+	var latest time.Duration
+	for name, text := range yamlBytes() {
+		data := []byte(text)
+		runtime.GC()
+		var before runtime.MemStats
+		runtime.ReadMemStats(&before)
+		peak, stop := make(chan uint64), make(chan struct{})
+		go func() {
+			highest := uint64(0)
+			for {
+				var now runtime.MemStats
+				runtime.ReadMemStats(&now)
+				highest = max(highest, now.HeapAlloc)
+				select {
+				case <-stop:
+					peak <- highest
+					return
+				case <-time.After(2 * time.Millisecond):
+				}
+			}
+		}()
+		start := time.Now()
+		_, err := configsrc.Flatten(configsrc.YAML, data, configsrc.Origin{Name: "c"}, configsrc.Limits{})
+		took := time.Since(start)
+		close(stop)
+		grown := (max(<-peak, before.HeapAlloc) - before.HeapAlloc) >> 20
+		if grown >= 150 || took > 5*time.Second {
+			t.Errorf("%s: %d MiB and %v, %.200v", name, grown, took, err)
+		}
+		if grown >= most {
+			worst, most = name, grown
+		}
+		if took >= latest {
+			longest, latest = name, took
+		}
+	}
+	t.Logf("the most memory, %d MiB: %s", most, worst)
+	t.Logf("the longest, %v: %s", latest, longest)
+}
+
+// TestFlattenYAMLTakesLargeTexts: what looks like many nodes and is none.
+func TestFlattenYAMLTakesLargeTexts(t *testing.T) {
+	t.Parallel()
+	bundle := func(size int) string {
+		var b strings.Builder
+		for b.Len() < size {
+			b.WriteString("  -----BEGIN CERTIFICATE-----\n")
+			for range 30 {
+				b.WriteString("  MIIDdzCCAl+gAwIBAgIEAgAAuTANBgkqhkiG9w0BAQUFADBaMQswCQYDVQQGEwJJ\n")
+			}
+			b.WriteString("  -----END CERTIFICATE-----\n")
+		}
+		return b.String()
+	}
+	pretty := func(size int, pair string) string {
+		var b strings.Builder
+		b.WriteString("  {\n")
+		for i := 0; b.Len() < size; i++ {
+			fmt.Fprintf(&b, pair, i, i)
+		}
+		return b.String() + "  \"end\": []}\n"
+	}
+	for name, c := range map[string]struct {
+		text string
+		keys int
+	}{
+		"a MiB of certificates": {"a: |\n" + bundle(500<<10) + "b: |\n" + bundle(500<<10), 2},
+		"JSON in a text":        {"a: |\n" + pretty(500<<10, "    \"name_%d\": {\"port\": %d},\n"), 1},
+		"minified JSON":         {"a: '" + strings.ReplaceAll(pretty(500<<10, "\"name_%d\":{\"port\":%d},"), "\n", "") + "'\n", 1},
+		"keys with long comments": {manyKeys(10_000, "# What it is: a number, or (in old files) a text - see \"limits\", [1] and {2}?\n"+
+			"# "+strings.Repeat("It is, as ever, off: on - off. ", 6)+"\nsection.key_%d: value # short, or long", "\n"), 10_000},
+		"sections in a list": {"a:\n" + manyKeys(5_000, "  - {name: n, port: %d}", "\n"), 10_000},
+		"lists":              {"a: [" + manyKeys(10_000, "%d", ", ") + "]", 10_000},
+	} {
+		v, err := configsrc.Flatten(configsrc.YAML, []byte(c.text), configsrc.Origin{Name: "c"}, configsrc.Limits{})
+		if err != nil || len(v) != c.keys {
+			t.Errorf("%s: %d keys, %v", name, len(v), err)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func orDefault(limit, standard int) int {
 	if limit <= 0 {
 		return standard
 	}
-	return min(limit, math.MaxInt/8) // so that small multiples of it are numbers still
+	return min(limit, math.MaxInt/64) // so that small multiples of it are numbers still
 }
 
 // ReadAll reads one document from r to its end. It reads one byte more than

@@ -58,10 +58,23 @@ func (p *propertiesText) nextLine() bool {
 			p.end()
 		case strings.IndexByte(propertiesSpace, c) >= 0:
 			p.pos++
+		case c == '\\' && p.blankContinued():
 		default:
 			return true
 		}
 	}
+	return false
+}
+
+// blankContinued passes over a line that is continued and has nothing in it,
+// which is as blank as one that is not continued. A backslash at the very end
+// of the text continues nothing.
+func (p *propertiesText) blankContinued() bool {
+	before := *p
+	if p.continued() && p.atEnd() && p.text[p.pos-1] != '\\' {
+		return true
+	}
+	*p = before
 	return false
 }
 

@@ -3,6 +3,7 @@ package configsrc
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -96,17 +97,63 @@ func (v Values) Under(prefix string) Values {
 // FromTree flattens nested maps by the rules of [Flatten], every value with
 // this origin, within the default [Limits]. It takes nil, bool, the integer and
 // float types, string, []any and map[string]any; another type is refused, and
-// so is a tree that contains itself. The error is an [*InvalidError].
+// so is a tree that contains itself, or that has more than 200,000 values, nulls
+// and what is repeated included. The error is an [*InvalidError].
 func FromTree(tree map[string]any, origin Origin) (Values, error) {
-	w := newWalker(Limits{}.orDefault(), origin, len(tree))
-	w.treeSection(tree)
+	w := &treeWalker{
+		walker: newWalker(Limits{}.orDefault(), origin, len(tree)),
+		open:   make(map[container]bool),
+	}
+	w.inside(container{at: reflect.ValueOf(tree).Pointer()}, func() { w.treeSection(tree) })
 	return w.done(byKey)
 }
 
-func (w *walker) treeSection(tree map[string]any) {
+// treeWalker walks a tree of Go values.
+type treeWalker struct {
+	*walker
+	// open are the maps and lists that the path leads through.
+	open map[container]bool
+	// visits counts the values. Maps that hold one another, each twice, are
+	// few and stand for more values than anyone can wait for.
+	visits int
+}
+
+// treeVisitsPerKey allows for nulls.
+const treeVisitsPerKey = 20
+
+// container is the identity of a map, or of a list that is not empty.
+type container struct {
+	at     uintptr
+	length int // of a list: its first element may be a list that starts there too
+}
+
+// inside walks a container, unless the path leads through it already.
+func (w *treeWalker) inside(c container, walk func()) {
+	if w.open[c] {
+		w.invalid(w.origin.Line, "the tree contains itself here")
+		return
+	}
+	w.open[c] = true
+	walk()
+	delete(w.open, c)
+}
+
+// visit counts a value. It reports false when there are too many.
+func (w *treeWalker) visit() bool {
+	w.visits++
+	if most := treeVisitsPerKey * w.limits.Keys; w.visits > most && !w.full {
+		w.refuse(w.origin.Line, "the tree has more values than the limit of %d, nulls and what is repeated included", most)
+	}
+	return !w.full
+}
+
+func (w *treeWalker) treeSection(tree map[string]any) {
 	line := w.origin.Line
 	w.section(line, func() {
 		for _, name := range slices.Sorted(maps.Keys(tree)) {
+			if !w.visit() {
+				return
+			}
 			if mark, ok := w.enter(name, line); ok {
 				w.treeValue(tree[name], false)
 				w.leave(mark)
@@ -115,7 +162,20 @@ func (w *walker) treeSection(tree map[string]any) {
 	})
 }
 
-func (w *walker) treeValue(value any, inList bool) {
+func (w *treeWalker) treeList(list []any) {
+	line := w.origin.Line
+	for i, element := range list {
+		if !w.visit() {
+			return
+		}
+		if mark, ok := w.enterIndex(i, line); ok {
+			w.treeValue(element, true)
+			w.leave(mark)
+		}
+	}
+}
+
+func (w *treeWalker) treeValue(value any, inList bool) {
 	line := w.origin.Line
 	switch x := value.(type) {
 	case nil:
@@ -123,20 +183,13 @@ func (w *walker) treeValue(value any, inList bool) {
 			w.put(nil, line)
 		}
 	case map[string]any:
-		w.treeSection(x)
+		w.inside(container{at: reflect.ValueOf(x).Pointer()}, func() { w.treeSection(x) })
 	case []any:
 		if len(x) == 0 {
 			w.put(EmptyList, line)
+			return
 		}
-		for i, element := range x {
-			if w.full {
-				return
-			}
-			if mark, ok := w.enterIndex(i, line); ok {
-				w.treeValue(element, true)
-				w.leave(mark)
-			}
-		}
+		w.inside(container{at: reflect.ValueOf(x).Pointer(), length: len(x)}, func() { w.treeList(x) })
 	case bool, string, int64, float64:
 		w.put(x, line)
 	case float32:

@@ -2,6 +2,7 @@ package configsrc_test
 
 import (
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -96,7 +97,7 @@ func TestFromTreeRefuses(t *testing.T) {
 		"a type":    {map[string]any{"a": []any{1, time.Second}}, "a[1]: a time.Duration is no configuration value"},
 		"strings":   {map[string]any{"a": []string{"x"}}, "a: a []string is no"},
 		"NaN":       {map[string]any{"a": math.NaN()}, "a: the number is not finite"},
-		"itself":    {itself, "nested deeper than the limit of 64"},
+		"itself":    {itself, "a[0]: the tree contains itself here"},
 		"duplicate": {map[string]any{"a.b": 1, "a": map[string]any{"b": 2}}, "a.b: duplicate key"},
 		"collision": {map[string]any{"a.b": 1, "a": 2}, "a: is a value here, and a.b"},
 		"empty key": {map[string]any{"": 1}, "empty key"},
@@ -105,6 +106,54 @@ func TestFromTreeRefuses(t *testing.T) {
 		if problems := problemsOf(t, err); len(problems) != 1 || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error is %v, want one problem with %q", name, err, c.want)
 		}
+	}
+}
+
+func TestFromTreeOfMapsInEachOther(t *testing.T) {
+	t.Parallel()
+	twice := map[string]any{}
+	twice["a"], twice["b"] = twice, twice
+	list := []any{nil, nil}
+	list[0], list[1] = list, list
+	shared, null := any(map[string]any{}), any(map[string]any{"a": nil})
+	for range 60 {
+		shared = map[string]any{"a": shared, "b": shared}
+		null = []any{null, null}
+	}
+	for name, c := range map[string]struct {
+		tree map[string]any
+		want []string
+	}{
+		"itself twice":     {twice, []string{"a: the tree contains itself here", "b: the tree contains itself here"}},
+		"a list in itself": {map[string]any{"a": list}, []string{"a[0]: the tree contains itself here", "a[1]: the tree contains itself here"}},
+		"shared":           {map[string]any{"a": shared}, []string{"more keys than the limit of 10000"}},
+		"shared nulls":     {map[string]any{"a": map[string]any{"b": null}}, []string{"more keys than the limit of 10000"}},
+	} {
+		start := time.Now()
+		_, err := configsrc.FromTree(c.tree, configsrc.Origin{})
+		problems := problemsOf(t, err)
+		for i, want := range c.want {
+			if len(problems) != len(c.want) || !strings.Contains(problems[i].String(), want) {
+				t.Errorf("%s: problems are %.300q, want %q", name, problems, c.want)
+				break
+			}
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s: took %v", name, took)
+		}
+	}
+	section := make(map[string]any)
+	for i := range 300_000 {
+		section[strconv.Itoa(i)] = nil
+	}
+	_, err := configsrc.FromTree(section, configsrc.Origin{})
+	if problems := problemsOf(t, err); len(problems) != 1 || !strings.Contains(err.Error(), "more values than the limit of 200000") {
+		t.Errorf("nulls: %.300v", err)
+	}
+	leaf := map[string]any{"x": 1}
+	v, err := configsrc.FromTree(map[string]any{"a": leaf, "b": []any{leaf, leaf}}, configsrc.Origin{})
+	if diff := gocmp.Diff(map[string]any{"a.x": int64(1), "b[0].x": int64(1), "b[1].x": int64(1)}, raws(v)); err != nil || diff != "" {
+		t.Errorf("the same map side by side: %v\n%s", err, diff)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"math"
 	"strconv"
 	"strings"
 
@@ -14,12 +13,11 @@ import (
 // yaml reads a YAML document. The library parses; walking its nodes is done
 // here, for the lines, the duplicates and the bound on aliases.
 func (w *walker) yaml(data []byte) {
-	// The parser builds every node before the first can be looked at, a
-	// hundred bytes and more for each, and a node costs a document no more
-	// than one of these.
-	separators := bytes.Count(data, []byte{'\n'}) + bytes.Count(data, []byte{','})
-	if most := separatorsPerKey * w.limits.Keys; separators > most {
-		w.fail(0, "the document has more line ends and commas than the limit of %d", most)
+	if w.yamlTooLarge(data) {
+		return
+	}
+	data, ok := w.yamlDirectives(data)
+	if !ok {
 		return
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -40,9 +38,12 @@ func (w *walker) yaml(data []byte) {
 		return
 	}
 	y := &yamlTree{
-		walker: w,
-		open:   make(map[*yaml.Node]bool),
-		budget: aliasBudget(w.limits),
+		walker:   w,
+		open:     make(map[*yaml.Node]bool),
+		resolved: make(map[*yaml.Node]yamlScalar),
+		merged:   make(map[string]int),
+		budget:   aliasBudget(w.limits),
+		bytes:    aliasBytes(w.limits),
 	}
 	if len(document.Content) == 0 {
 		return
@@ -56,9 +57,6 @@ func (w *walker) yaml(data []byte) {
 		w.fail(root.Line, rootReason)
 	}
 }
-
-// separatorsPerKey allows for comments, and for texts of many lines.
-const separatorsPerKey = 20
 
 // yamlSyntax says what the parser found. Its messages are fixed texts but for
 // one that quotes the document.
@@ -116,21 +114,73 @@ type yamlTree struct {
 	// budget is how many more nodes may be visited by way of aliases. Without
 	// it nine short lines stand for a billion nodes.
 	budget int
+	// bytes is how many bytes of scalars may be repeated still.
+	bytes int
+	// resolved are the scalars that aliases led to.
+	resolved map[*yaml.Node]yamlScalar
+
+	// sources is how many mappings were merged so far, source the number of the
+	// one that the path leads through last; 0 for none. merged has the number
+	// for every key that came by a merge.
+	sources, source int
+	merged          map[string]int
 }
 
-// spent counts a visit. It reports false when the aliases repeat too much.
-func (y *yamlTree) spent(line int) bool {
+// spent counts a visit of node. It reports false when the aliases repeat too
+// much.
+func (y *yamlTree) spent(node *yaml.Node, line int) bool {
 	if y.aliases > 0 {
-		y.budget--
-	}
-	if y.budget < 0 && !y.full {
-		y.refuse(line, "the aliases repeat too much: together they stand for more than %d nodes", aliasBudget(y.limits))
+		y.repeated(node, line)
 	}
 	return !y.full
 }
 
+// repeated takes node off what aliases may repeat.
+func (y *yamlTree) repeated(node *yaml.Node, line int) {
+	y.budget--
+	y.bytes -= len(node.Value)
+	switch {
+	case y.full:
+	case y.budget < 0:
+		y.refuse(line, "the aliases repeat too much: together they stand for more than %d nodes", aliasBudget(y.limits))
+	case y.bytes < 0:
+		y.refuse(line, "the aliases repeat too much: together they stand for more than %d bytes", aliasBytes(y.limits))
+	}
+}
+
 // aliasBudget lets every key there may be come from an alias.
 func aliasBudget(limits Limits) int { return 100 + 4*limits.Keys }
+
+// aliasBytes leaves it to the limit on texts to refuse what is a little more.
+func aliasBytes(limits Limits) int { return 4 * limits.Bytes }
+
+// put sets the value at the path. A dotted key and nested sections may name one
+// key in two ways, which the names of one mapping do not tell: what is merged
+// yields to what stands in the mapping itself, and to what was merged before.
+func (y *yamlTree) put(raw any, line int) {
+	if y.sources == 0 {
+		y.walker.put(raw, line)
+		return
+	}
+	_, again := y.values[string(y.path)]
+	switch before := y.merged[string(y.path)]; {
+	case again && before < y.source:
+		y.puts++
+		return
+	case again && before > y.source:
+		y.puts++
+		y.values[string(y.path)] = Value{Raw: raw, Origin: y.at(line)}
+	default:
+		y.walker.put(raw, line)
+	}
+	y.merged[string(y.path)] = y.source
+}
+
+// invalid notes a problem of the value at the path, like the walker's.
+func (y *yamlTree) invalid(line int, format string, args ...any) {
+	y.fail(line, format, args...)
+	y.put("", line)
+}
 
 // inside walks an anchored node. It reports false for one that contains itself.
 func (y *yamlTree) inside(node *yaml.Node, walk func()) bool {
@@ -150,7 +200,7 @@ func (y *yamlTree) inside(node *yaml.Node, walk func()) bool {
 const insideItself = "the alias stands inside its own anchor"
 
 func (y *yamlTree) value(node *yaml.Node, line int, inList bool) {
-	if !y.spent(line) {
+	if !y.spent(node, line) {
 		return
 	}
 	finite := true
@@ -182,6 +232,8 @@ func (y *yamlTree) sequence(node *yaml.Node, line int) {
 		if mark, ok := y.enterIndex(i, element.Line); ok {
 			y.value(element, element.Line, true)
 			y.leave(mark)
+		} else {
+			y.spent(element, element.Line) // one that is refused is a visit too
 		}
 	}
 }
@@ -198,7 +250,7 @@ func (y *yamlTree) mapping(node *yaml.Node, line int) {
 // merge adds the pairs that a merge key (<<) brings: of a mapping, or of a list
 // of them. A name that is taken stays as it is.
 func (y *yamlTree) merge(from *yaml.Node, list bool, taken map[string]bool) {
-	if !y.spent(from.Line) {
+	if !y.spent(from, from.Line) {
 		return
 	}
 	finite := true
@@ -208,11 +260,15 @@ func (y *yamlTree) merge(from *yaml.Node, list bool, taken map[string]bool) {
 		y.merge(from.Alias, list, taken)
 		y.aliases--
 	case from.Kind == yaml.MappingNode:
+		outer := y.source
+		y.sources++
+		y.source = y.sources
 		finite = y.inside(from, func() {
 			for _, inner := range y.pairs(from, taken) {
 				y.merge(inner, true, taken)
 			}
 		})
+		y.source = outer
 	case from.Kind == yaml.SequenceNode && list:
 		finite = y.inside(from, func() {
 			for _, element := range from.Content {
@@ -233,7 +289,7 @@ func (y *yamlTree) pairs(node *yaml.Node, taken map[string]bool) (merges []*yaml
 	own := make(map[string]int, len(node.Content)/2)
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], node.Content[i+1]
-		if !y.spent(key.Line) {
+		if !y.spent(key, key.Line) {
 			return nil
 		}
 		if key.Kind == yaml.ScalarNode && key.ShortTag() == "!!merge" {
@@ -246,6 +302,9 @@ func (y *yamlTree) pairs(node *yaml.Node, taken map[string]bool) (merges []*yaml
 		line := key.Line
 		if key.Kind == yaml.AliasNode {
 			key = key.Alias
+			if y.repeated(key, line); y.full {
+				return nil
+			}
 		}
 		if key.Kind != yaml.ScalarNode {
 			y.fail(line, "a key must be text, not a list or a mapping")
@@ -269,99 +328,4 @@ func (y *yamlTree) pairs(node *yaml.Node, taken map[string]bool) (merges []*yaml
 		y.leave(mark)
 	}
 	return merges
-}
-
-const outOfRangeYAML = outOfRange + "; if it is text, put it into quotes"
-
-func (y *yamlTree) scalar(node *yaml.Node, line int, inList bool) {
-	const written = yaml.TaggedStyle | yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
-	tagged := node.Style&yaml.TaggedStyle != 0
-	text := node.Value
-	tag := node.ShortTag()
-	switch tag {
-	case "!!null":
-		switch text {
-		case "", "~", "null", "Null", "NULL":
-			if inList {
-				y.put(nil, line)
-			}
-			return
-		}
-	case "!!bool":
-		switch text {
-		case "true", "True", "TRUE":
-			y.put(true, line)
-			return
-		case "false", "False", "FALSE":
-			y.put(false, line)
-			return
-		}
-	case "!!int":
-		if n, err := yamlInteger(text); err == nil {
-			y.put(n, line)
-			return
-		}
-	case "!!float":
-		y.float(text, tagged, line)
-		return
-	default:
-		if node.Style&written == 0 && numberTooLarge(text) {
-			y.invalid(line, outOfRangeYAML)
-			return
-		}
-		y.put(text, line)
-		return
-	}
-	y.invalid(line, "the value is not of the type that its tag %s names", tag)
-}
-
-func (y *yamlTree) float(text string, tagged bool, line int) {
-	text = strings.ReplaceAll(text, "_", "")
-	switch strings.ToLower(strings.TrimLeft(text, "+-")) {
-	case ".inf", ".nan":
-		y.invalid(line, notFinite)
-		return
-	}
-	f, err := strconv.ParseFloat(text, 64)
-	if n, intErr := yamlInteger(text); intErr == nil { // a tag makes it a float
-		switch n := n.(type) {
-		case int64:
-			f, err = float64(n), nil
-		case uint64:
-			f, err = float64(n), nil
-		}
-	} else if !tagged && math.Abs(f) >= math.MaxInt64 && !strings.ContainsAny(text, ".eE") {
-		err = strconv.ErrRange // the parser makes a float of an integer that is too large
-	}
-	switch {
-	case errors.Is(err, strconv.ErrRange):
-		y.invalid(line, outOfRangeYAML)
-	case err != nil || math.IsNaN(f) || math.IsInf(f, 0):
-		y.invalid(line, "the value is not of the type that its tag !!float names")
-	default:
-		y.put(f, line)
-	}
-}
-
-// yamlInteger reads an integer as the parser does: with underscores, and by
-// its prefix binary, octal (0o, and 0 alone as in YAML 1.1) or hexadecimal.
-func yamlInteger(text string) (any, error) {
-	plain := strings.ReplaceAll(text, "_", "")
-	if i, err := strconv.ParseInt(plain, 0, 64); err == nil {
-		return i, nil
-	}
-	u, err := strconv.ParseUint(plain, 0, 64)
-	return u, err
-}
-
-// numberTooLarge tells a number from a text where the parser does not: it takes
-// a number that no Go type holds for text.
-func numberTooLarge(text string) bool {
-	if text == "" || strings.IndexByte("+-.0123456789", text[0]) < 0 {
-		return false
-	}
-	plain := strings.ReplaceAll(text, "_", "")
-	_, intErr := strconv.ParseInt(plain, 0, 64)
-	_, floatErr := strconv.ParseFloat(plain, 64)
-	return errors.Is(intErr, strconv.ErrRange) || errors.Is(floatErr, strconv.ErrRange)
 }
