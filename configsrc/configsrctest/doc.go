@@ -16,7 +16,8 @@
 //     comes from; and no secret and no value may show in an error, a label or a
 //     log.
 //   - The suite waits for everything it starts, and a source must leave nothing
-//     behind: goroutines, requests at the backend, file descriptors.
+//     behind: goroutines, requests at the backend, file descriptors, and, where
+//     time is virtual, timers that would ask the backend later.
 //
 // The suite is tested itself, by a source that passes and by copies of it that
 // are each broken in one way; see the package's own tests.

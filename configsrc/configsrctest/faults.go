@@ -15,6 +15,7 @@ func faultRules() []rule {
 		{"invalid content is an error until it is other", []string{"Break"}, broken},
 		{"the last good content after invalid content is news", []string{"Break"}, restored},
 		{"access denied is said and passes", []string{"Deny"}, denied},
+		{"access lost under a blocked call is said and passes", []string{"Deny"}, deniedBlocked},
 		{"an unreachable backend is said and passes", []string{"Down"}, down},
 		{"one failed request loses nothing", []string{"Fail"}, failedOnce},
 		{"an answer that is none is an error", []string{"Garble"}, garbled},
@@ -64,13 +65,13 @@ func restored(p *probe) {
 		_, err := p.next(src, snap.Version, "broken")
 		seen := p.invalid(err, "broken")
 		c := p.start(src, seen)
-		c.blocks(p.moment(), "broken and nothing changes")
+		c.idles(p.moment(), "broken and nothing changes")
 		p.publish(content(1))
 		got, err := c.returns(p.h.Within, "the last good content is back")
 		p.is(got, err, content(1), "the last good content is back")
 		// Who never saw the broken content has nothing to learn.
 		c = p.start(src, snap.Version)
-		c.blocks(p.h.Quiet, "the last good content is back, from its own version")
+		c.idles(p.h.Quiet, "the last good content is back, from its own version")
 		c.stop()
 	}
 }
@@ -89,7 +90,7 @@ func denied(p *probe) {
 	p.until(src, seen, content(1), p.h.Resync, "allowed again")
 	p.gets(src, configsrc.Version{}, content(1), "allowed, read again")
 	c := p.start(src, snap.Version)
-	c.blocks(p.h.Quiet, "allowed again, and nothing has changed")
+	c.idles(p.h.Quiet, "allowed again, and nothing has changed")
 	c.stop()
 
 	p.b.Deny()
@@ -97,6 +98,28 @@ func denied(p *probe) {
 	p.publish(content(2))
 	p.b.Allow()
 	p.gets(src, snap.Version, content(2), "changed while denied")
+}
+
+// deniedBlocked gives the call the time of a lost signal: a backend may go on
+// serving the query that is open, and refuse the next.
+func deniedBlocked(p *probe) {
+	p.publish(content(1))
+	src := p.open()
+	snap := p.gets(src, configsrc.Version{}, content(1), "first call")
+	for n := 2; n <= 3; n++ {
+		c := p.start(src, snap.Version)
+		c.blocks(p.moment(), "before access was lost")
+		p.b.Deny()
+		_, err := c.returns(p.h.Resync, "access lost under a blocked call")
+		seen := p.isError(err, configsrc.ErrDenied, "access lost under a blocked call")
+		p.b.Allow()
+		p.until(src, seen, content(n-1), p.h.Resync, "allowed again")
+		c = p.start(src, snap.Version)
+		c.idles(p.h.Quiet, "allowed again, and nothing has changed")
+		p.publish(content(n))
+		snap, err = c.returns(p.h.Within, "changed after access was back")
+		p.is(snap, err, content(n), "changed after access was back")
+	}
 }
 
 func down(p *probe) {

@@ -38,6 +38,12 @@ type Harness struct {
 	// Burst is the number of publications in the burst. Default 1,000; less only
 	// where a real backend is slow.
 	Burst int
+	// Keys is the number of keys in the large content. Default 2,000; less only
+	// where a real backend is slow.
+	Keys int
+	// TextBytes is the size of the longest text in it. Default 64 KiB; less only
+	// where a real backend takes no more.
+	TextBytes int
 
 	// Missing gives, for the name of each case that cannot apply, the reason.
 	Missing map[string]string
@@ -50,9 +56,17 @@ type Harness struct {
 type Backend struct {
 	// New makes another, independent source on this scope.
 	New func() (configsrc.Source, error)
-	// Publish replaces the whole content, as one change. Keys are flat; values
-	// are texts and must come back as texts.
+	// Publish replaces the whole content, as one change. Keys are flat, those of
+	// list elements too ("a[0].b"); values are texts and must come back as texts.
 	Publish func(content map[string]string)
+	// PublishTree does the same with a nested content, for a backend that types
+	// its values: maps, []any, bool, int64, uint64, float64, string, and nil in
+	// lists. All must come back as configsrc.FromTree has them. A backend of
+	// texts has no such hook, and says so in Missing.
+	PublishTree func(content map[string]any)
+	// PublishEmpty publishes a content without keys. A backend in which that is
+	// the same as none has no such hook, and says so in Missing.
+	PublishEmpty func()
 	// Delete removes the configuration, so that the backend says there is none.
 	Delete func()
 	// Touch writes the content that is there once more, so that the backend's
@@ -109,7 +123,7 @@ type rule struct {
 }
 
 func rules() []rule {
-	return slices.Concat(stateRules(), faultRules(), versionRules(), endRules())
+	return slices.Concat(stateRules(), contentRules(), faultRules(), versionRules(), endRules())
 }
 
 // Run runs the suite as subtests of t.
@@ -131,6 +145,8 @@ func Run(t *testing.T, h Harness) {
 	}
 	h.Resync = max(h.Resync, h.Within)
 	h.Burst = cmp.Or(h.Burst, 1000)
+	h.Keys = cmp.Or(h.Keys, 2000)
+	h.TextBytes = cmp.Or(h.TextBytes, 64<<10)
 
 	all := rules()
 	for name, reason := range h.Missing {
@@ -179,6 +195,10 @@ func (r rule) check(t *testing.T, h Harness) {
 
 func (b *Backend) has(hook string) bool {
 	switch hook {
+	case "PublishTree":
+		return b.PublishTree != nil
+	case "PublishEmpty":
+		return b.PublishEmpty != nil
 	case "Delete":
 		return b.Delete != nil
 	case "Touch":

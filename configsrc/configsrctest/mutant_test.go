@@ -3,6 +3,7 @@ package configsrctest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -50,6 +51,17 @@ const (
 	noTimes            flaw = "does not set Notified"
 	ignoresLostSignals flaw = "waits for a signal without end"
 	blocksFirst        flaw = "waits for a change in its first call"
+	firstPageOnly      flaw = "reads the first ten keys"
+	dropsLists         flaw = "leaves list elements out"
+	dropsEmptyTexts    flaw = "leaves empty texts out"
+	dropsBools         flaw = "leaves the bools of sections out"
+	dropsNothings      flaw = "leaves empty lists and sections out"
+	textsOnly          flaw = "turns values into texts"
+	notFoundOnEmpty    flaw = "takes empty for not found"
+	pollsAfterMove     flaw = "polls once the index has moved without news"
+	pollsAfterRewind   flaw = "polls once the index has gone back"
+	leavesTimer        flaw = "leaves a timer behind that asks later"
+	missesDenial       flaw = "goes on waiting when access is lost"
 )
 
 // firstQuery is what a call asks first. The correct source reads what there is.
@@ -108,12 +120,64 @@ func (r *reference) differs(st state, after configsrc.Version) bool {
 		if r.last == nil {
 			return true
 		}
+	case missesDenial:
+		if r.lost(st) {
+			return false
+		}
 	case sticksOnLastGood:
 		if st.err == nil && r.last != nil && st.snap.Version.Content == r.last.Version.Content {
 			return false
 		}
 	}
 	return st.version().Content != after.Content
+}
+
+// lost says whether an answer is a denial, which some mutants do not mind.
+func (r *reference) lost(st state) bool {
+	return r.flaw == missesDenial && st.err != nil && errors.Is(st.err, configsrc.ErrDenied)
+}
+
+// dawdle lets a flawed source wait for a moment, and ask as before.
+func (r *reference) dawdle(ctx context.Context, st state, after configsrc.Version, query string) bool {
+	moved := st.err == nil && after.Cursor != "" && after.Cursor != strconv.FormatUint(st.index, 10)
+	polls := r.flaw == pollsAfterMove && moved && query == ""
+	if r.flaw == pollsAfterRewind {
+		r.index = max(r.index, st.index)
+		polls = st.index < r.index && query == ""
+	}
+	if !polls && !r.lost(st) {
+		return false
+	}
+	timer := time.NewTimer(700 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return true
+}
+
+// spoilValues breaks what was parsed.
+func (r *reference) spoilValues(values configsrc.Values) {
+	for i, key := range values.Keys() {
+		raw := values[key].Raw
+		_, isBool := raw.(bool)
+		_, isNothing := raw.(configsrc.Empty)
+		_, isText := raw.(string)
+		_, isListed := configsrc.ListRoot(key)
+		switch {
+		case r.flaw == firstPageOnly && i >= 10,
+			r.flaw == dropsLists && isListed,
+			r.flaw == dropsEmptyTexts && raw == "",
+			r.flaw == dropsBools && isBool && !isListed,
+			r.flaw == dropsNothings && isNothing && !isListed:
+			delete(values, key)
+		case r.flaw == textsOnly && !isText:
+			v := values[key]
+			v.Raw = fmt.Sprint(raw)
+			values[key] = v
+		}
+	}
 }
 
 // do is http.Client.Do, which a flawed source leaves running.
@@ -167,6 +231,12 @@ func (r *reference) spoilResult(snap configsrc.Snapshot, err error) (configsrc.S
 				}
 			}
 			snap.Version.Content = snap.Values.Hash()
+		}
+	case notFoundOnEmpty:
+		if len(snap.Values) == 0 {
+			return configsrc.Snapshot{}, &configsrc.Error{
+				Backend: "pigeonhole", Op: "read", Address: r.host, Kind: configsrc.ErrNotFound,
+			}
 		}
 	case noTimes:
 		snap.Notified = snap.Published

@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,7 +34,8 @@ type probe struct {
 	calls   sync.WaitGroup
 
 	mu        sync.Mutex
-	published map[string]bool // contents in canonical form
+	published map[[32]byte]bool // hashes of contents
+	last      configsrc.Values  // the content published last
 	taken     []taken
 	texts     []string // errors and labels
 }
@@ -48,7 +48,7 @@ type taken struct {
 
 func newProbe(t *testing.T, h Harness, b *Backend) *probe {
 	t.Helper()
-	p := &probe{T: t, h: h, b: b, published: map[string]bool{}, leaks: newLeakCheck()}
+	p := &probe{T: t, h: h, b: b, published: map[[32]byte]bool{}, leaks: newLeakCheck()}
 	p.ctx, p.cancel = context.WithCancel(t.Context())
 	return p
 }
@@ -79,6 +79,21 @@ func (p *probe) finish() {
 		}
 	}
 	p.leaks.verify(p)
+	p.staysQuiet()
+}
+
+// staysQuiet checks, where time costs nothing, that no timer is left that talks
+// to the backend later.
+func (p *probe) staysQuiet() {
+	p.Helper()
+	if !p.h.Virtual || p.b.Requests == nil {
+		return
+	}
+	before := p.b.Requests()
+	p.wait(make(chan struct{}), time.Hour)
+	if n := p.b.Requests() - before; n > 0 {
+		p.Errorf("%d requests in the hour after the last call and Close", n)
+	}
 }
 
 // awaitCalls waits for what the case started. A driver that ignores its context
@@ -118,54 +133,12 @@ func (p *probe) closeAll() {
 	p.sources = nil
 }
 
-// content makes a configuration that differs for each n, and holds two keys
-// that always belong together.
-func content(n int) map[string]string {
-	return map[string]string{
-		"suite.left":  fmt.Sprintf("%s %d", canary, n),
-		"suite.right": fmt.Sprintf("%s %d", canary, n),
-		"suite.fixed": canary,
-	}
-}
-
-func (p *probe) publish(content map[string]string) {
-	p.Helper()
-	p.allow(content)
-	p.b.Publish(content)
-}
-
-// allow adds a content to those that a snapshot may hold.
-func (p *probe) allow(content map[string]string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.published[canonical(content)] = true
-}
-
-func canonical(content map[string]string) string {
-	var b strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(content)) {
-		fmt.Fprintf(&b, "%q=%q\n", k, content[k])
-	}
-	return b.String()
-}
-
-func texts(v configsrc.Values) map[string]string {
-	m := make(map[string]string, len(v))
-	for k, x := range v {
-		s, ok := x.Raw.(string)
-		if !ok {
-			s = fmt.Sprintf("not a text but %T", x.Raw)
-		}
-		m[k] = s
-	}
-	return m
-}
-
 // call is one Next that runs.
 type call struct {
 	p      *probe
 	done   chan struct{}
 	cancel context.CancelFunc
+	asked  int // requests when idles began to count
 	snap   configsrc.Snapshot
 	err    error
 }
@@ -182,6 +155,7 @@ func (p *probe) start(src configsrc.Source, after configsrc.Version) *call {
 
 func (p *probe) startWith(ctx context.Context, src configsrc.Source, after configsrc.Version) *call {
 	c := &call{p: p, done: make(chan struct{})}
+	c.recount()
 	p.calls.Go(func() {
 		defer close(c.done)
 		c.snap, c.err = src.Next(ctx, after)
@@ -230,6 +204,27 @@ func (c *call) blocks(d time.Duration, why string) {
 	c.p.Helper()
 	if c.p.wait(c.done, d) {
 		c.p.Fatalf("%s: Next must block, and returned: %s", why, c.outcome())
+	}
+}
+
+// idles checks that the call goes on blocking for d, and keeps to the requests
+// that are promised for that.
+func (c *call) idles(d time.Duration, why string) {
+	c.p.Helper()
+	c.blocks(d, why)
+	if c.p.b.Requests == nil {
+		return
+	}
+	promised := c.p.h.IdleRequests * int((d+c.p.h.Idle-1)/c.p.h.Idle)
+	if n := c.p.b.Requests() - c.asked; n > promised {
+		c.p.Fatalf("%s: %d requests in %v, promised are %d at most", why, n, d, promised)
+	}
+}
+
+// recount makes idles count from now: what happened so far had its price.
+func (c *call) recount() {
+	if c.p.b.Requests != nil {
+		c.asked = c.p.b.Requests()
 	}
 }
 
@@ -290,8 +285,8 @@ func (p *probe) is(snap configsrc.Snapshot, err error, want map[string]string, w
 	if err != nil {
 		p.Fatalf("%s: %v", why, err)
 	}
-	if canonical(texts(snap.Values)) != canonical(want) {
-		p.Fatalf("%s: the snapshot holds another content, with the keys %v", why, slices.Sorted(maps.Keys(snap.Values)))
+	if w := texts(want); snap.Values.Hash() != w.Hash() {
+		p.Fatalf("%s: the snapshot holds another content: %s", why, difference(snap.Values, w))
 	}
 }
 
@@ -354,9 +349,9 @@ func (p *probe) checkSnapshot(s configsrc.Snapshot, why string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.published[canonical(texts(s.Values))] {
-		p.Fatalf("%s: the snapshot holds a content that was never published, with the keys %v",
-			why, slices.Sorted(maps.Keys(s.Values)))
+	if !p.published[s.Version.Content] {
+		p.Fatalf("%s: the snapshot holds a content that was never published; beside the last that was: %s",
+			why, difference(s.Values, p.last))
 	}
 	p.texts = append(p.texts, s.Label)
 	for _, v := range s.Values {
@@ -389,7 +384,7 @@ func (p *probe) until(src configsrc.Source, after configsrc.Version, want map[st
 		last = c.outcome()
 		if c.err == nil {
 			p.checkSnapshot(c.snap, why)
-			if canonical(texts(c.snap.Values)) == canonical(want) {
+			if c.snap.Version.Content == texts(want).Hash() {
 				return c.snap
 			}
 			after = c.snap.Version

@@ -51,7 +51,8 @@ func (s *pigeonhole) change(f func()) {
 	}
 }
 
-func (s *pigeonhole) publish(content map[string]string) {
+// publish takes a flat content of texts or a nested one of any values.
+func (s *pigeonhole) publish(content any) {
 	doc, err := json.Marshal(content)
 	if err != nil {
 		panic(err)
@@ -159,6 +160,9 @@ func (r *reference) Next(ctx context.Context, after configsrc.Version) (configsr
 	}
 	snap, err := r.next(ctx, after)
 	if ctx.Err() != nil {
+		if r.flaw == leavesTimer {
+			time.AfterFunc(5*time.Minute, func() { r.get(context.WithoutCancel(ctx), "/document", "") })
+		}
 		if r.flaw == wrongContextError {
 			return snap, err
 		}
@@ -174,13 +178,16 @@ func (r *reference) next(ctx context.Context, after configsrc.Version) (configsr
 	}
 	for {
 		st := r.fetch(ctx, query)
-		if after.IsZero() || st.version().IsZero() || r.differs(st, after) {
+		unknown := st.version().IsZero() && (query == "" || !r.lost(st))
+		if after.IsZero() || unknown || r.differs(st, after) {
 			if st.err != nil {
 				return configsrc.Snapshot{}, st.err
 			}
 			return st.snap, nil
 		}
-		query = r.nextQuery(st)
+		if !r.dawdle(ctx, st, after, query) {
+			query = r.nextQuery(st)
+		}
 	}
 }
 
@@ -269,16 +276,11 @@ func (r *reference) get(ctx context.Context, path, query string) state {
 }
 
 func (r *reference) parse(data []byte) (configsrc.Values, error) {
-	var content map[string]string
-	if err := json.Unmarshal(data, &content); err != nil {
-		if r.flaw == quotesContent {
-			return nil, fmt.Errorf("parse %q: %w", data, err)
-		}
-		return nil, errors.New("not a JSON object of texts")
+	origin := configsrc.Origin{Source: "pigeonhole", Name: "/document"}
+	values, err := configsrc.Flatten(configsrc.JSON, data, origin, configsrc.Limits{})
+	if err != nil && r.flaw == quotesContent {
+		return nil, fmt.Errorf("parse %q: %w", data, err)
 	}
-	values := configsrc.Values{}
-	for k, v := range content {
-		values[k] = configsrc.Value{Raw: v, Origin: configsrc.Origin{Source: "pigeonhole", Name: "/document"}}
-	}
-	return values, nil
+	r.spoilValues(values)
+	return values, err
 }

@@ -21,7 +21,7 @@ func foreignVersion(p *probe) {
 	snap := p.gets(one, configsrc.Version{}, content(1), "one instance")
 	two := p.open()
 	c := p.start(two, snap.Version)
-	c.blocks(p.h.Quiet, "another instance's version, nothing changed")
+	c.idles(p.h.Quiet, "another instance's version, nothing changed")
 	p.publish(content(2))
 	got, err := c.returns(p.h.Within, "another instance's version")
 	p.is(got, err, content(2), "another instance's version")
@@ -36,7 +36,7 @@ func strangeCursor(p *probe) {
 	for _, cursor := range []string{"", "0", "1", "999999999999", "-5", "garbage \x00\xff", "{}"} {
 		after := configsrc.Version{Content: snap.Version.Content, Cursor: cursor}
 		c := p.start(src, after)
-		c.blocks(p.h.Quiet, fmt.Sprintf("right content under the cursor %q", cursor))
+		c.idles(p.h.Quiet, fmt.Sprintf("right content under the cursor %q", cursor))
 		n++
 		p.publish(content(n))
 		got, err := c.returns(p.h.Within, fmt.Sprintf("published under the cursor %q", cursor))

@@ -89,7 +89,7 @@ func disk(t *testing.T) *configsrctest.Backend {
 		set(func() { mode = m })
 		must(t, os.Chmod(path, m))
 	}
-	encode := func(content map[string]string) []byte {
+	encode := func(content any) []byte {
 		data, err := json.Marshal(content) // JSON is YAML
 		must(t, err)
 		return data
@@ -109,16 +109,18 @@ func disk(t *testing.T) *configsrctest.Backend {
 			}
 			return s, nil
 		},
-		Publish:     func(content map[string]string) { publish(encode(content)) },
-		Delete:      func() { must(t, os.Remove(path)) },
-		Touch:       func() { publish(last) },
-		Break:       func(text string) { publish([]byte("{broken: [" + text)) },
-		Deny:        func() { chmod(0) },
-		Allow:       func() { chmod(0o644) },
-		Down:        func() { set(func() { down = true }) },
-		Up:          func() { set(func() { down = false }) },
-		Fail:        func(skip int) { set(func() { failIn = skip }) },
-		LoseSignals: func() { full.Store(true) },
+		Publish:      func(content map[string]string) { publish(encode(content)) },
+		PublishTree:  func(content map[string]any) { publish(encode(content)) },
+		PublishEmpty: func() { publish([]byte("{}")) },
+		Delete:       func() { must(t, os.Remove(path)) },
+		Touch:        func() { publish(last) },
+		Break:        func(text string) { publish([]byte("{broken: [" + text)) },
+		Deny:         func() { chmod(0) },
+		Allow:        func() { chmod(0o644) },
+		Down:         func() { set(func() { down = true }) },
+		Up:           func() { set(func() { down = false }) },
+		Fail:         func(skip int) { set(func() { failIn = skip }) },
+		LoseSignals:  func() { full.Store(true) },
 		Rewind: func(content map[string]string) {
 			// As from a backup: older than what was there.
 			temp := path + ".restored"

@@ -14,6 +14,9 @@
 //     the same before and after, or it is read again.
 //   - What the path leads to must be a regular file. Nothing else is opened
 //     for reading, so a named pipe at the path cannot hold up a call.
+//   - An empty file is no configuration. One of which nothing but white space is
+//     left is invalid content; a document of comments only, or {}, is a content
+//     without keys.
 //
 // What it costs: while nothing changes, one look at the file's times every
 // [Options.Backstop], or every [Options.Poll] where the kernel reports no
@@ -24,7 +27,7 @@
 // change, which is what Linux takes to close an inotify instance.
 //
 // What it does not do: it does not wait for a writer who truncates and then
-// writes. What is in the file between the two is a state like any other; the
-// caller waits for quiet. Where a directory further up than the file's own is
+// writes. What is in the file between the two is a state like any other (mostly
+// the error that the file is empty); the caller waits for quiet. Where a directory further up than the file's own is
 // replaced by another, the next look finds it, not an event.
 package file

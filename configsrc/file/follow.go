@@ -35,11 +35,12 @@ func (s *Source) follow(ctx context.Context, after configsrc.Version) state {
 		if st.sight != seen || since.IsZero() {
 			seen, since = st.sight, started
 		}
-		if w.stale || !slices.Equal(w.trail.names, s.trail().names) {
+		if w.stale.Load() || !slices.Equal(w.trail.names, s.trail().names) {
 			// What the path means has changed, perhaps while the watch was being
 			// set; what the read saw went before the new one.
 			w.close()
 			w = s.watch()
+			notified = time.Now()
 		} else {
 			// A read that began after the clock had ticked cannot have missed a
 			// write that left the same times. Going by our own clock alone, a
@@ -72,15 +73,10 @@ func (s *Source) await(ctx context.Context, w *watch, seen sight, settled time.T
 		case <-ctx.Done():
 			return time.Time{}
 		case <-timer.C:
-		case event := <-w.events():
-			if !w.concerns(event) {
-				continue
-			}
-		case err := <-w.errors(): // events were dropped
-			w.stale = w.stale || err != nil
+		case <-w.woken:
 		}
 		now := time.Now()
-		if !w.times || !settled.IsZero() || w.stale || s.glance() != seen {
+		if !w.times || !settled.IsZero() || w.stale.Load() || s.glance() != seen {
 			return now
 		}
 		if !pause(ctx, breath) {

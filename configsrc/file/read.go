@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -18,12 +19,16 @@ const (
 	// again; the pauses between add up to about 300 ms.
 	rereads    = 5
 	rereadWait = 10 * time.Millisecond
+
+	// recent is how old a file's times may be, when the driver learns of a
+	// change, to be taken for the time of the change. A link or a directory that
+	// is swapped leads to files that were written long before.
+	recent = time.Minute
 )
 
 var (
 	errNotRegular = errors.New("not a regular file")
 	errChanging   = errors.New("the file changes each time it is read")
-	errTooLarge   = errors.New("too large")
 )
 
 // sight is what tells, without reading, that a file is still the same one with
@@ -62,7 +67,7 @@ func (s *Source) readOnce(ctx context.Context, notified time.Time) (st state, st
 	data, err := s.opts.Limits.ReadAll(interruptible(ctx, f), s.origin)
 	switch {
 	case errors.Is(err, configsrc.ErrInvalid):
-		return s.invalid("read", before, errTooLarge.Error(), err), true
+		return s.invalid("read", before, "too large", err), true
 	case err != nil:
 		return s.fault("read", err), true
 	}
@@ -73,19 +78,56 @@ func (s *Source) readOnce(ctx context.Context, notified time.Time) (st state, st
 	if sightOf(info) != before {
 		return state{}, false
 	}
+	if blank(data) {
+		return s.invalid("parse", before, "empty", s.emptyError()), true
+	}
 	values, err := configsrc.Flatten(s.format, data, s.origin, s.opts.Limits)
 	if err != nil {
-		return s.invalid("parse", before, string(data), err), true
+		return s.invalid("parse", before, "content "+string(data), err), true
 	}
-	modified := info.ModTime()
-	return state{sight: before, snap: configsrc.Snapshot{
-		Version:   configsrc.Version{Content: values.Hash()},
-		Values:    values,
-		Label:     modified.UTC().Format(time.RFC3339),
-		Published: modified,
-		Notified:  notified,
-		Fetched:   time.Now(),
-	}}, true
+	snap := configsrc.Snapshot{
+		Version:  configsrc.Version{Content: values.Hash()},
+		Values:   values,
+		Label:    info.ModTime().UTC().Format(time.RFC3339),
+		Notified: notified,
+		Fetched:  time.Now(),
+	}
+	before.date(&snap)
+	return state{sight: before, snap: snap}, true
+}
+
+// date sets Published to the time of the last change of the file or of its name,
+// where that can be the change that the snapshot is about.
+func (v sight) date(snap *configsrc.Snapshot) {
+	changed := time.Unix(0, max(v.modified, v.changed))
+	switch {
+	case changed.After(snap.Fetched): // by another clock
+	case changed.Before(snap.Notified.Add(-recent)):
+	case changed.After(snap.Notified):
+		// One more write after the one that was told of. Nothing but the read
+		// has told of it.
+		snap.Notified = changed
+		snap.Published = changed
+	default:
+		snap.Published = changed
+	}
+}
+
+// blank reports whether there is nothing in the file: it was truncated, or the
+// disk was full. Whoever means "no settings" writes so.
+func blank(data []byte) bool {
+	return len(bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\uFEFF")))) == 0
+}
+
+func (s *Source) emptyError() error {
+	write := "{}"
+	if s.format == configsrc.TOML || s.format == configsrc.Properties {
+		write = "a comment"
+	}
+	return &configsrc.InvalidError{Problems: []configsrc.Problem{{
+		Origin: s.origin,
+		Reason: "the file is empty: write " + write + " if no setting is meant",
+	}}}
 }
 
 // glance looks at the file without reading it. It opens it, because a network

@@ -94,8 +94,13 @@ func New(path string, o Options) (*Source, error) {
 
 // Next implements [configsrc.Source]; a Version of it has no Cursor.
 //
+// Published is the newer of the times at which the file was written and at which
+// it was renamed or given its mode, where the system tells the second. It is zero
+// where that was more than a minute before Notified, because the change is then
+// another one: a link that leads elsewhere, say. Label is the modification time.
+//
 // A missing file is ErrNotFound, a file or directory that may not be read is
-// ErrDenied. What is no regular file, too large, or no configuration is
+// ErrDenied. What is no regular file, too large, empty, or no configuration is
 // ErrInvalid. All of these carry a Version, so the call after them blocks
 // until something else is there. A file system error, and a file that changes
 // each time it is read, carry none.

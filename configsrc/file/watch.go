@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -44,13 +46,17 @@ type watch struct {
 	trail    trail
 	interval time.Duration // between two looks; the short one if an event may be missed
 	times    bool          // traits.times of all places
-	stale    bool          // it may be set on what is no longer there
+
+	stale atomic.Bool   // it may be set on what is no longer there
+	woken chan struct{} // holds one
+	over  chan struct{} // closed when the watcher is
+	drain sync.WaitGroup
 }
 
 // watch sets up a watch on everything that decides what the path means.
 func (s *Source) watch() *watch {
 	t := s.trail()
-	w := &watch{trail: t, interval: s.opts.Poll, times: true}
+	w := &watch{trail: t, interval: s.opts.Poll, times: true, woken: make(chan struct{}, 1), over: make(chan struct{})}
 	complete := true
 	for _, p := range t.places() {
 		tr := s.sys.traits(p)
@@ -62,6 +68,9 @@ func (s *Source) watch() *watch {
 		return w
 	}
 	w.watcher = watcher
+	// Before the first Add: the watcher keeps its lock while it hands out some
+	// of its errors, and each Add, and Close, would wait for it.
+	w.drain.Go(w.listen)
 	for _, p := range t.places() {
 		if err := watcher.Add(p); err != nil {
 			complete = false
@@ -73,37 +82,55 @@ func (s *Source) watch() *watch {
 	return w
 }
 
+// close takes the watch down and waits until nothing of it is left.
 func (w *watch) close() {
-	if w.watcher != nil {
-		_ = w.watcher.Close()
+	if w.watcher == nil {
+		return
 	}
+	_ = w.watcher.Close()
+	close(w.over)
+	w.drain.Wait()
 }
 
-// events is nil, and so never ready, without a watcher.
-func (w *watch) events() <-chan fsnotify.Event {
-	if w.watcher == nil {
-		return nil
+// listen takes what the watcher hands out, at once and all of it, and wakes the
+// call for what concerns it.
+func (w *watch) listen() {
+	events, errs := w.watcher.Events, w.watcher.Errors
+	for {
+		select {
+		case <-w.over:
+			return
+		case event, ok := <-events:
+			if !ok {
+				events = nil
+				continue
+			}
+			if !w.concerns(event) {
+				continue
+			}
+			// A watch is on what had the name when it was set.
+			if event.Has(fsnotify.Create) || event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
+				w.stale.Store(true)
+			}
+		case _, ok := <-errs:
+			if !ok {
+				errs = nil
+				continue
+			}
+			w.stale.Store(true) // events were dropped, or a watch was
+		}
+		select {
+		case w.woken <- struct{}{}:
+		default:
+		}
 	}
-	return w.watcher.Events
-}
-
-func (w *watch) errors() <-chan error {
-	if w.watcher == nil {
-		return nil
-	}
-	return w.watcher.Errors
 }
 
 // concerns reports whether an event is about the trail. An editor's temporary
 // files beside the file are not. Some file systems ignore case.
 func (w *watch) concerns(e fsnotify.Event) bool {
 	same := func(p string) bool { return strings.EqualFold(p, e.Name) }
-	if !slices.ContainsFunc(w.trail.names, same) && !slices.ContainsFunc(w.trail.dirs, same) {
-		return false
-	}
-	// A watch is on what had the name when it was set.
-	w.stale = w.stale || e.Has(fsnotify.Create) || e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)
-	return true
+	return slices.ContainsFunc(w.trail.names, same) || slices.ContainsFunc(w.trail.dirs, same)
 }
 
 // trail is the way from the path to the file: each link on it, and the end.
