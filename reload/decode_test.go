@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,6 +184,12 @@ func TestConfigTypesThatAreRefused(t *testing.T) {
 			A int `config:"a" alias:"b"`
 			B int `config:"b"`
 		}](),
+		"optional section live in part": reflect.TypeFor[struct {
+			A *struct {
+				B int `config:"b"`
+				C int `config:"c" reload:"live"`
+			} `config:"a"`
+		}](),
 		"alias twice": reflect.TypeFor[struct {
 			A int `config:"a" alias:"c"`
 			B int `config:"b" alias:"c"`
@@ -250,6 +257,14 @@ func TestCombine(t *testing.T) {
 		configsrc.Values{"workers": {Raw: int64(2)}, "timeout": {Raw: "2s"}, "listen[0]": {Raw: "c"}, "unknown": {Raw: "new"}})
 	if values["workers"].Raw != int64(1) || values["timeout"].Raw != "2s" || values["listen[1]"].Raw != "b" || values["unknown"].Raw != "new" {
 		t.Errorf("combined %v", values.Keys())
+	}
+}
+
+func TestDiffHasChangedAddedAndRemovedKeys(t *testing.T) {
+	before := effective{"same": int64(1), "changed": "a", "removed": true, "list": []any{"x"}}
+	after := effective{"same": int64(1), "changed": "b", "added": true, "list": []any{"x", "y"}}
+	if got, want := after.diff(before), []string{"added", "changed", "list", "removed"}; !slices.Equal(got, want) {
+		t.Errorf("differs in %v, want %v", got, want)
 	}
 }
 

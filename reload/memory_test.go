@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,10 +55,7 @@ func (s *memory) publish(t testing.TB, yaml string) {
 // replace replaces the whole content and tells nobody.
 func (s *memory) replace(t testing.TB, yaml string) {
 	t.Helper()
-	values, err := configsrc.Flatten(configsrc.YAML, []byte(yaml), configsrc.Origin{Source: "memory", Name: "memory.yaml"}, configsrc.Limits{})
-	if err != nil {
-		t.Fatalf("test document: %v", err)
-	}
+	values := testValues(t, yaml)
 	s.set(values, nil, configsrc.Version{Content: values.Hash()})
 }
 
@@ -108,6 +106,13 @@ func (s *memory) Next(ctx context.Context, after configsrc.Version) (configsrc.S
 			return configsrc.Snapshot{}, ctx.Err()
 		}
 	}
+}
+
+// sourceFunc is a source that is only its Next.
+type sourceFunc func(ctx context.Context, after configsrc.Version) (configsrc.Snapshot, error)
+
+func (f sourceFunc) Next(ctx context.Context, after configsrc.Version) (configsrc.Snapshot, error) {
+	return f(ctx, after)
 }
 
 func (s *memory) requests() int {
@@ -190,26 +195,78 @@ func newRig(t testing.TB, yaml string, change func(*Options[settings])) *rig {
 	return r
 }
 
-// start starts and runs the manager for the rest of the test.
-func (r *rig) start(t testing.TB) {
+// start starts and runs the manager for the rest of the test, or until stop.
+func (r *rig) start(t testing.TB) (stop func()) {
 	t.Helper()
-	if err := r.Start(t.Context()); err != nil {
-		t.Fatalf("Start: %v", err)
-	}
-	r.run(t)
+	return startManager(t, r.Manager)
 }
 
-func (r *rig) run(t testing.TB) {
+func newManager[T any](t testing.TB, o Options[T]) *Manager[T] {
 	t.Helper()
+	if o.Default == nil {
+		o.Default = func() T { var zero T; return zero }
+	}
+	m, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// startManager starts and runs m for the rest of the test, or until stop.
+func startManager[T any](t testing.TB, m *Manager[T]) (stop func()) {
+	t.Helper()
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatalf("Start: %v", err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	t.Cleanup(func() {
+	go func() { done <- m.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// newPairOfSources is a manager over two memory sources.
+func newPairOfSources(t testing.TB, lowYAML, highYAML string, change func(*Options[settings])) (r *rig, low, high *memory) {
+	t.Helper()
+	low, high = newMemory(t, lowYAML), newMemory(t, highYAML)
+	r = newRig(t, "", func(o *Options[settings]) {
+		o.Layers = []Layer{{Name: "low", Source: low}, {Name: "high", Source: high}}
+		if change != nil {
+			change(o)
+		}
+	})
+	return r, low, high
+}
+
+// testValues is a document as a source would give it.
+func testValues(t testing.TB, yaml string) configsrc.Values {
+	t.Helper()
+	values, err := configsrc.Flatten(configsrc.YAML, []byte(yaml), configsrc.Origin{Source: "memory", Name: "memory.yaml"}, configsrc.Limits{})
+	if err != nil {
+		t.Fatalf("test document: %v", err)
+	}
+	return values
+}
+
+// outage registers a resource that depends on the pair, and cannot be built of
+// a new one while down is set: the environment is to blame. builds counts tries.
+func outage(r *rig) (down *atomic.Bool, builds *atomic.Int64) {
+	down, builds = &atomic.Bool{}, &atomic.Int64{}
+	Register(r.Manager, "dial", func(c *settings) pair { return c.Pair }, func(_ context.Context, p pair) (int, error) {
+		builds.Add(1)
+		if down.Load() {
+			return 0, Retryable(errors.New("connection refused"))
+		}
+		return p.A, nil
+	})
+	return down, builds
 }
 
 // reload replaces the content and reads it now. The watcher may have seen it

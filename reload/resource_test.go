@@ -110,13 +110,14 @@ func TestFaultInEachBuildStep(t *testing.T) {
 
 func TestBuildThatDoesNotStop(t *testing.T) {
 	r := newRig(t, pairYAML(1), func(o *Options[settings]) { o.BuildTimeout = 20 * time.Millisecond })
-	var open atomic.Int64
+	var open, made atomic.Int64
 	release := make(chan struct{})
 	Register(r.Manager, "slow", func(c *settings) pair { return c.Pair }, func(_ context.Context, p pair) (*pool, error) {
 		if p.A == 2 {
 			<-release
 		}
 		open.Add(1)
+		made.Add(1)
 		return &pool{n: p.A, open: &open}, nil
 	})
 	r.start(t)
@@ -126,7 +127,9 @@ func TestBuildThatDoesNotStop(t *testing.T) {
 		t.Errorf("reason %q", e.Reason)
 	}
 	want(t, r.reload(t, pairYAML(1)), Unchanged) // no further try
+	began := made.Load()
 	close(release)
+	until(t, "the abandoned build has ended", func() bool { return made.Load() > began })
 	until(t, "what came too late is closed", func() bool { return open.Load() == 1 })
 }
 
@@ -273,4 +276,20 @@ func TestReleaseTwicePanics(t *testing.T) {
 		}
 	}()
 	rev.Release()
+}
+
+func TestReleaseEndsTheGrace(t *testing.T) {
+	r := newRig(t, pairYAML(1), nil)
+	var open atomic.Int64
+	registerPool(r, "pool", &open, func() error { return nil })
+	r.start(t)
+	rev := r.Acquire()
+	want(t, r.reload(t, pairYAML(2)), Applied)
+	if rev.grace == nil {
+		t.Fatal("a revision with resources was retired without a grace")
+	}
+	rev.Release()
+	if rev.grace.Stop() {
+		t.Error("the timer runs on after the last lease")
+	}
 }

@@ -113,3 +113,51 @@ func TestPanicErrorHidesTheValue(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 }
+
+func TestSecretsInListsAndMapsAreMasked(t *testing.T) {
+	type element struct {
+		Name  string           `config:"name"`
+		Token configsrc.Secret `config:"token"`
+		Plain string           `config:"plain" secret:"true"`
+	}
+	type conf struct {
+		List   []element                     `config:"list" reload:"live"`
+		Map    map[string]element            `config:"map" reload:"live"`
+		Lists  map[string][]element          `config:"lists" reload:"live"`
+		Tokens []configsrc.Secret            `config:"tokens" reload:"live"`
+		Maps   []map[string]configsrc.Secret `config:"maps" reload:"live"`
+		Any    map[string]any                `config:"any" reload:"live" secret:"true"`
+	}
+	document := func(secret string) string {
+		return strings.ReplaceAll(`
+list: [{name: shown, token: S, plain: S}]
+map: {x: {name: shown, token: S}}
+lists: {x: [{name: shown, token: S}]}
+tokens: [S, S]
+maps: [{a: S}]
+any: {a: S, l: [S]}
+`, "S", secret)
+	}
+	m := newManager(t, Options[conf]{Layers: []Layer{{Name: "memory", Source: newMemory(t, document(canary))}}})
+	startManager(t, m)
+	plan, err := m.Plan(testValues(t, document(canary+"2")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(plan.Changes) < 6 {
+		t.Errorf("the plan has %d changes", len(plan.Changes))
+	}
+	settings := fmt.Sprint(m.Settings())
+	if strings.Contains(settings, canary) {
+		t.Errorf("a secret shows in the settings: %s", settings)
+	}
+	if n := strings.Count(settings, "shown"); n != 3 {
+		t.Errorf("%d of 3 public values next to secrets show: %s", n, settings)
+	}
+	if text := fmt.Sprint(plan); strings.Contains(text, canary) {
+		t.Errorf("a secret shows in the plan: %s", text)
+	}
+	if token := m.Load().Config.List[0].Token; string(token) != canary {
+		t.Error("the config does not have the secret itself")
+	}
+}

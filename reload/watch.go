@@ -52,8 +52,8 @@ type update struct {
 func (w *watcher) first(ctx context.Context) update {
 	for {
 		snapshot, err := w.layer.Source.Next(ctx, configsrc.Version{})
-		if err == nil && w.fresh(snapshot) {
-			snapshot, err = w.settle(ctx, snapshot, nil)
+		if w.fresh(snapshot, err) {
+			snapshot, err = w.settle(ctx, snapshot, err)
 		}
 		if err == nil {
 			w.saw(snapshot)
@@ -170,9 +170,15 @@ func (w *watcher) next(ctx context.Context, after configsrc.Version, now bool) (
 	return snapshot, err
 }
 
-// fresh reports a first content that may be a publication still under way.
-func (w *watcher) fresh(s configsrc.Snapshot) bool {
-	return w.layer.Quiet > 0 && (len(s.Values) == 0 || !s.Published.IsZero() && s.Fetched.Sub(s.Published) < QuietMax)
+// fresh reports a first state that may be of a publication still under way.
+func (w *watcher) fresh(s configsrc.Snapshot, err error) bool {
+	switch {
+	case w.layer.Quiet == 0:
+		return false
+	case err != nil:
+		return !versionOf(err).IsZero()
+	}
+	return len(s.Values) == 0 || !s.Published.IsZero() && s.Fetched.Sub(s.Published) < QuietMax
 }
 
 // confirmEmpty is how long after an empty snapshot a second one must agree.
