@@ -33,7 +33,9 @@ func (m *Manager[T]) decide(ctx context.Context, c content, trigger Trigger, st 
 	if current != nil && m.tried.content.hash == c.hash && m.sameEnd(trigger) {
 		if m.lastID() != m.tried.entry.ID {
 			// Something else went wrong in between; this is what counts again.
-			m.tried.entry = m.finish(m.tried.entry, stages{}, "")
+			again := m.tried.entry
+			again.Trigger = trigger
+			m.tried.entry = m.finish(again, stages{}, "")
 		}
 		return m.tried.entry
 	}

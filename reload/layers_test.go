@@ -48,15 +48,18 @@ func TestLayers(t *testing.T) {
 }
 
 func TestReloadAppliesWhatSeveralSourcesPublishedAsOne(t *testing.T) {
-	// Neither half is valid by itself.
-	r, low, high := newPairOfSources(t, "pair: {a: 1}\n", "pair: {b: 1}\n", nil)
-	r.start(t)
-	low.replace(t, "pair: {a: 2}\n")
-	high.replace(t, "pair: {b: 2}\n")
-	want(t, r.reread(t), Applied)
-	if p := r.Load().Config.Pair; p.A != 2 || p.B != 2 || len(r.History()) != 2 {
-		t.Errorf("pair %+v, history %+v", p, r.History())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		// Neither half is valid by itself.
+		r, low, high := newPairOfSources(t, "pair: {a: 1}\n", "pair: {b: 1}\n", nil)
+		r.start(t)
+		synctest.Wait() // both wait for news, which nobody tells them
+		low.replace(t, "pair: {a: 2}\n")
+		high.replace(t, "pair: {b: 2}\n")
+		want(t, r.reread(t), Applied)
+		if p := r.Load().Config.Pair; p.A != 2 || p.B != 2 || len(r.History()) != 2 {
+			t.Errorf("pair %+v, history %+v", p, r.History())
+		}
+	})
 }
 
 // TestReloadTellsTheWorstOfItsSources: whichever source answers last.
