@@ -21,7 +21,7 @@ func (m *Manager[T]) decide(ctx context.Context, c content, trigger Trigger, st 
 		}
 		m.retry.Stop()
 		m.tried = tried{content: c, entry: entry}
-		if m.lastIsBad() || trigger == TriggerRollback || trigger == TriggerResume {
+		if m.mended() || trigger == TriggerRollback || trigger == TriggerResume {
 			entry.Reason = "the content is the one in force"
 			if trigger == TriggerRollback {
 				entry.Reason += "; it is pinned now"
@@ -75,10 +75,14 @@ func (m *Manager[T]) lastID() int64 {
 	return m.state.last.ID
 }
 
-func (m *Manager[T]) lastIsBad() bool {
+// mended reports that the last entry tells of something wrong which, now that
+// the content is the one in force, is not so any more. While a source cannot be
+// read or parsed, it is.
+func (m *Manager[T]) mended() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.state.last.Outcome != "" && !m.state.last.Outcome.Good()
+	return m.state.last.Outcome != "" && !m.state.last.Outcome.Good() &&
+		!slices.ContainsFunc(m.state.sources, func(s SourceStatus) bool { return s.Stale })
 }
 
 // apply decodes, checks and builds a content and brings it into force: in

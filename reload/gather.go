@@ -140,7 +140,7 @@ func (m *Manager[T]) evaluate(ctx context.Context, trigger Trigger) Entry {
 	case pin != nil:
 		entry.Revision = pin.revision()
 		entry.Reason = "pinned to revision " + pin.revision() + " by a rollback; resume to follow the sources again"
-		if m.lastIsBad() && m.tried.entry.Outcome.Good() {
+		if m.mended() && m.tried.entry.Outcome.Good() {
 			return m.finish(entry, stages{}, "") // what was wrong with a source is mended
 		}
 		return entry.bound()

@@ -74,8 +74,9 @@ func (w *watcher) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		callCtx, after, waiting := w.begin(ctx)
 		snapshot, err := w.next(callCtx, after, len(waiting) > 0)
+		interrupted := callCtx.Err() != nil
 		w.served()
-		if err != nil && callCtx.Err() != nil {
+		if err != nil && interrupted {
 			// Interrupted by a request to read now, or the end. Those who
 			// wait already go on waiting.
 			w.again(waiting)
