@@ -1,0 +1,168 @@
+package liveconn
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// lateConn has bytes to read even after it was closed, as a Read that was on
+// its way up has, unless its deadline has come. It remembers what was set.
+type lateConn struct {
+	net.Conn
+	mu     sync.Mutex
+	closed int
+	read   time.Time
+}
+
+func (c *lateConn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if over(c.read, time.Now()) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return copy(p, "GET /"), nil
+}
+
+func (c *lateConn) Write(p []byte) (int, error)      { return len(p), nil }
+func (c *lateConn) Close() error                     { c.closed++; return nil }
+func (c *lateConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *lateConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+
+func (c *lateConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.read = t
+	return nil
+}
+
+func TestReadAfterTheDrainHasGivenUp(t *testing.T) {
+	c := NewRegistry(Timeouts{}).add(&lateConn{}, false)
+	c.to(http.StateIdle)
+	now := time.Now()
+	if due := c.closeIdle(now, now, time.Minute); due.IsZero() || c.phase != phaseIdle {
+		t.Fatalf("given up before its time, due at %v", due)
+	}
+	if due := c.closeIdle(now.Add(2*time.Minute), now, time.Minute); !due.IsZero() || c.phase != phaseClosing {
+		t.Fatalf("not given up in time, due at %v", due)
+	}
+	if n, err := c.Read(make([]byte, 10)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("read %d bytes of a request that cannot be answered, %v", n, err)
+	}
+}
+
+func TestReadBeforeTheDrainGivesUp(t *testing.T) {
+	c := NewRegistry(Timeouts{}).add(&lateConn{}, false)
+	c.to(http.StateIdle)
+	if n, err := c.Read(make([]byte, 10)); n != 5 || err != nil {
+		t.Fatalf("read %d, %v", n, err)
+	}
+	now := time.Now()
+	if due := c.closeIdle(now, now, 0); !due.IsZero() || c.phase != phaseReading {
+		t.Errorf("given up with half a request, due at %v", due)
+	}
+}
+
+// Whatever net/http, handlers and the drain do to connections, and in whatever
+// order, the counts are those of the set, and what is closed is in neither.
+func TestCountsMatchTheSet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := NewRegistry(Timeouts{Idle: time.Minute})
+		var open []*Conn
+		pick := func(t *rapid.T) *Conn {
+			if len(open) == 0 {
+				t.Skip("no connection")
+			}
+			return open[rapid.IntRange(0, len(open)-1).Draw(t, "connection")]
+		}
+		drop := func(c *Conn) {
+			for i := range open {
+				if open[i] == c {
+					open = append(open[:i], open[i+1:]...)
+					return
+				}
+			}
+		}
+		states := []http.ConnState{http.StateNew, http.StateActive, http.StateIdle}
+		began := time.Now()
+		t.Repeat(map[string]func(*rapid.T){
+			"accept": func(*rapid.T) { open = append(open, r.add(&lateConn{}, false)) },
+			"state": func(t *rapid.T) {
+				c := pick(t)
+				if c.phase != phaseCustom { // net/http is silent about those
+					r.ConnState(c, rapid.SampledFrom(states).Draw(t, "state"))
+				}
+			},
+			"h2": func(t *rapid.T) {
+				if c := pick(t); c.phase == phaseNew && !c.h2.on {
+					c.becomeH2()
+				}
+			},
+			"read": func(t *rapid.T) { _, _ = pick(t).Read(make([]byte, 8)) },
+			"hijack": func(t *rapid.T) {
+				c := pick(t)
+				if c.h2.on { // net/http has no way to
+					return
+				}
+				closing := c.phase == phaseClosing
+				r.ConnState(c, http.StateHijacked)
+				if closing {
+					drop(c)
+				}
+			},
+			"close": func(t *rapid.T) {
+				c := pick(t)
+				custom := c.phase == phaseCustom
+				_ = c.Close()
+				if !custom {
+					r.ConnState(c, http.StateClosed)
+				}
+				drop(c)
+			},
+			"close again": func(t *rapid.T) {
+				c := pick(t)
+				custom := c.phase == phaseCustom
+				_, _ = c.Close(), c.Close()
+				if custom {
+					drop(c)
+				}
+			},
+			"timeouts": func(t *rapid.T) {
+				r.SetTimeouts(Timeouts{Idle: time.Duration(rapid.IntRange(0, 3).Draw(t, "hours")) * time.Hour})
+			},
+			"drain":  func(*rapid.T) { r.Drain() },
+			"linger": func(*rapid.T) { r.CloseIdle(began.Add(time.Hour), began, time.Second) },
+			"idle":   func(t *rapid.T) { pick(t).closeIdle(began, began, 0) },
+			"": func(t *rapid.T) {
+				if len(r.all()) != len(open) || r.Empty() != (len(open) == 0) {
+					t.Fatalf("%d connections in the registry, want %d", len(r.all()), len(open))
+				}
+				var want [2][phases]int64
+				for _, c := range open {
+					want[index(c.kind)][c.phase]++
+				}
+				sum := 0
+				for k := range want {
+					for p := range phases {
+						if got := r.counts[k][p].Load(); got != want[k][p] {
+							t.Errorf("count of kind %d, phase %d is %d, want %d", k, p, got, want[k][p])
+						}
+					}
+				}
+				for _, n := range r.Counts() {
+					sum += n
+				}
+				if sum != len(open) {
+					t.Errorf("the classes add up to %d, want %d", sum, len(open))
+				}
+			},
+		})
+	})
+}

@@ -1,0 +1,258 @@
+package liveconn
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Kind is the protocol of a connection.
+type Kind string
+
+// The kinds.
+const (
+	KindHTTP1  Kind = "http1"  // also a connection that has not said yet what it is
+	KindH2     Kind = "h2"     // with and without TLS
+	KindCustom Kind = "custom" // hijacked by a handler
+)
+
+// State is what a connection is doing.
+type State string
+
+// The states.
+const (
+	StateNew      State = "new"      // accepted, nothing read yet
+	StateActive   State = "active"   // a request is read or served, or a handler owns it
+	StateIdle     State = "idle"     // waits for the next request
+	StateDraining State = "draining" // any of the above, while the server drains
+)
+
+// Class is what connections are counted by.
+type Class struct {
+	Kind  Kind
+	State State
+}
+
+// Registry is every open connection of a server, hijacked ones included, and
+// the timeouts that count for them. Make one with [NewRegistry]. Its methods
+// may be called from any goroutine.
+//
+// To use it with an [http.Server], whose own timeouts must be 0: serve on what
+// [Registry.Listener] returns, with [Registry.ConnState] and
+// [Registry.ConnContext] as the hooks of these names; give the end of each TLS
+// handshake to [Registry.Secured]; bracket each request with [Request.Begin] and
+// [Request.End].
+type Registry struct {
+	timeouts atomic.Pointer[Timeouts]
+	limit    atomic.Int64
+	refused  atomic.Uint64
+	draining atomic.Bool
+	// changed gets a value when a connection or request has moved on during
+	// the drain. The drain looks at everything then, so one place is enough.
+	changed chan struct{}
+	// never is never closed. See Request.Done.
+	never chan struct{}
+	// The counts are kept beside the set, so that a change of phase takes no
+	// lock that connections share.
+	counts [2][phases]atomic.Int64
+
+	mu  sync.Mutex
+	set map[*Conn]struct{}
+}
+
+// NewRegistry makes an empty registry.
+func NewRegistry(t Timeouts) *Registry {
+	r := &Registry{changed: make(chan struct{}, 1), never: make(chan struct{}), set: map[*Conn]struct{}{}}
+	r.timeouts.Store(&t)
+	return r
+}
+
+// SetTimeouts makes t count from now on, for the connections that are open and
+// the requests that run too. What is over by it ends at once. It does not wait
+// for anything; it takes about a microsecond for a connection.
+func (r *Registry) SetTimeouts(t Timeouts) {
+	if *r.timeouts.Load() == t {
+		return
+	}
+	r.timeouts.Store(&t)
+	for _, c := range r.all() {
+		c.retime()
+	}
+}
+
+// SetLimit makes n the number of connections that may be open; 0, or less, is
+// no limit. See [Conn.Over]. What is open stays open.
+func (r *Registry) SetLimit(n int) { r.limit.Store(int64(n)) }
+
+// Refused is the number of connections that were closed right after the accept,
+// since SetLimit's number was exceeded by more than could be told so.
+func (r *Registry) Refused() uint64 { return r.refused.Load() }
+
+// ConnState is for the hook of this name of an [http.Server].
+func (r *Registry) ConnState(nc net.Conn, state http.ConnState) {
+	c := Of(nc)
+	if c == nil {
+		return
+	}
+	if state == http.StateNew {
+		c.above = nc // before anything is read
+	}
+	c.to(state)
+}
+
+type connKey struct{}
+
+// ConnContext is for the hook of this name of an [http.Server].
+func (r *Registry) ConnContext(ctx context.Context, nc net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, Of(nc))
+}
+
+// FromContext returns the connection of a request of a server with the hook
+// ConnContext, or nil.
+func FromContext(ctx context.Context) *Conn {
+	c, _ := ctx.Value(connKey{}).(*Conn)
+	return c
+}
+
+// Registry returns the registry that the connection is in.
+func (c *Conn) Registry() *Registry { return c.registry }
+
+// Empty reports whether no connection is open.
+func (r *Registry) Empty() bool {
+	// The counts do not tell: one that moves while they are added up could be
+	// missed.
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.set) == 0
+}
+
+// Counts returns how many connections are open, by kind and state, zeros
+// included.
+func (r *Registry) Counts() map[Class]int {
+	n := map[Class]int{}
+	count := func(k Kind, st State, ps ...phase) {
+		if r.draining.Load() {
+			st = StateDraining
+		}
+		for _, p := range ps {
+			n[Class{k, st}] += int(r.counts[index(k)][p].Load())
+		}
+	}
+	for _, k := range []Kind{KindHTTP1, KindH2} {
+		count(k, StateNew, phaseNew)
+		count(k, StateActive, phaseActive, phaseReading)
+		count(k, StateIdle, phaseIdle)
+		count(k, StateDraining, phaseClosing)
+	}
+	count(KindCustom, StateActive, phaseCustom)
+	return n
+}
+
+// index is the row of a kind in the counts. A custom connection stays in that of
+// HTTP/1, from where it came: its phase tells it apart.
+func index(k Kind) int {
+	if k == KindH2 {
+		return 1
+	}
+	return 0
+}
+
+// moved counts a change of phase; the connection's lock is held.
+func (r *Registry) moved(c *Conn, k Kind, from, to phase) {
+	if to == phaseGone {
+		r.mu.Lock()
+		delete(r.set, c)
+		r.mu.Unlock()
+	} else {
+		r.counts[index(k)][to].Add(1)
+	}
+	r.counts[index(k)][from].Add(-1)
+	r.Wake()
+}
+
+// renamed counts a change of kind; the connection's lock is held.
+func (r *Registry) renamed(from, to Kind, p phase) {
+	if p != phaseGone {
+		r.counts[index(to)][p].Add(1)
+		r.counts[index(from)][p].Add(-1)
+	}
+}
+
+// all returns the connections that are open now.
+func (r *Registry) all() []*Conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*Conn, 0, len(r.set))
+	for c := range r.set {
+		list = append(list, c)
+	}
+	return list
+}
+
+// overLimit is how many connections above the limit are open at once to be told
+// so; what comes on top is closed unheard.
+const overLimit = 64
+
+// add takes a connection in. It returns nil where it was closed instead.
+func (r *Registry) add(nc net.Conn, h2c bool) *Conn {
+	now := time.Now()
+	c := &Conn{Conn: nc, registry: r, kind: KindHTTP1, since: now, signal: signalHeader}
+	c.above = c
+	c.read.start = now
+	if h2c {
+		c.hello = newPreface()
+	}
+	limit := int(r.limit.Load())
+	r.mu.Lock()
+	open := len(r.set)
+	refuse := limit > 0 && open >= limit+overLimit
+	if !refuse {
+		c.over = limit > 0 && open >= limit
+		r.set[c] = struct{}{}
+	}
+	r.mu.Unlock()
+	if refuse {
+		r.refused.Add(1)
+		_ = nc.Close() // nobody has used it
+		return nil
+	}
+	r.counts[index(KindHTTP1)][phaseNew].Add(1)
+	return c
+}
+
+// Over reports whether the connection exceeds the limit of its registry at the
+// time it was accepted. Its requests are to be refused; a server does that.
+func (c *Conn) Over() bool { return c.over }
+
+// ListenerOptions say what is served on a listener.
+type ListenerOptions struct {
+	// H2C says that the http.Server serves HTTP/2 without TLS on it.
+	H2C bool
+}
+
+// Listener returns ln with its connections taken into the registry. TLS goes on
+// top of it: tls.NewListener.
+func (r *Registry) Listener(ln net.Listener, o ListenerOptions) net.Listener {
+	return &listener{Listener: ln, registry: r, h2c: o.H2C}
+}
+
+type listener struct {
+	net.Listener
+	registry *Registry
+	h2c      bool
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if c := l.registry.add(nc, l.h2c); c != nil {
+			return c, nil
+		}
+	}
+}
