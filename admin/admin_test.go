@@ -1,11 +1,8 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,22 +14,29 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/hotsvc/svc/configsrc"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
 type answer struct {
 	Word string `json:"word"`
 }
+
+// changedKey finds the keys that a refresh finds changed.
+type changedKey struct{}
 
 func testBackend() Backend {
 	return Backend{
 		Status: func() any { return answer{"status"} },
 		Config: func() any { return make(chan int) }, // no JSON
 		Reload: func(context.Context) (any, error) { return answer{"reload"}, nil },
+		Refresh: func(ctx context.Context) ([]string, error) {
+			changed, _ := ctx.Value(changedKey{}).([]string)
+			if len(changed) == 1 {
+				return changed, &StatusError{http.StatusUnprocessableEntity, errors.New(changed[0] + " is bad")}
+			}
+			return changed, nil
+		},
 		Plan: func(_ context.Context, name string, document []byte) (any, error) {
 			switch {
 			case document == nil:
@@ -98,6 +102,63 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// TestRefresh: the answer is Spring's, a list of keys.
+func TestRefresh(t *testing.T) {
+	h := Handler(testBackend(), nil)
+	for _, c := range []struct {
+		method  string
+		changed []string
+		status  int
+		says    string
+	}{
+		{"POST", nil, 200, "[]\n"},
+		{"POST", []string{"a.b", "c"}, 200, `["a.b","c"]` + "\n"},
+		{"POST", []string{"a.b"}, 422, "a.b is bad"},
+		{"GET", nil, 405, "takes POST"},
+	} {
+		w := httptest.NewRecorder()
+		ctx := context.WithValue(t.Context(), changedKey{}, c.changed)
+		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, c.method, "/actuator/refresh", nil))
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) || c.status == 200 && w.Body.String() != c.says {
+			t.Errorf("%s %v: %d %s", c.method, c.changed, w.Code, w.Body)
+		}
+	}
+	w := httptest.NewRecorder()
+	Handler(Backend{}, nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", "/actuator/refresh", nil))
+	if w.Code != 404 {
+		t.Errorf("not offered: %d", w.Code)
+	}
+}
+
+// TestBrowsersOnTheSocket: what stands before the socket may be a proxy.
+func TestBrowsersOnTheSocket(t *testing.T) {
+	h := Handler(testBackend(), nil)
+	for _, header := range []string{
+		"Origin: https://evil.example", "Origin: null", "Origin: https://admin", "Sec-Fetch-Site: cross-site",
+		"Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors", "Upgrade: websocket",
+	} {
+		for _, method := range []string{"GET", "POST", "OPTIONS"} {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequestWithContext(t.Context(), method, "/api/v1/reload", nil)
+			r.Host = "admin"
+			name, value, _ := strings.Cut(header, ": ")
+			r.Header.Set(name, value)
+			h.ServeHTTP(w, r)
+			if w.Code != http.StatusForbidden || w.Header().Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("%s %s: %d", method, header, w.Code)
+			}
+		}
+	}
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/v1/reload", nil)
+	r.Host = "admin"
+	r.Header.Set("Origin", "http://admin")
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Errorf("our own origin: %d %s", w.Code, w.Body)
+	}
+}
+
 func TestClientOverTheSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	l, err := ListenUnix(t.Context(), path)
@@ -110,9 +171,9 @@ func TestClientOverTheSocket(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() {
-		served <- Serve(ctx, l, Handler(testBackend(), nil), slog.New(slog.DiscardHandler))
+		served <- Serve(ctx, l, Handler(testBackend(), nil), discard())
 	}()
-	c := NewClient("unix:" + path)
+	c := newTestClient(t, "unix:"+path, ClientOptions{})
 	var a answer
 	if err := c.Get(ctx, "/api/v1/status", &a); err != nil || a.Word != "status" {
 		t.Errorf("%v %v", a, err)
@@ -150,10 +211,11 @@ func TestServeCutsWhatHangs(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- Serve(ctx, l, Handler(b, nil), slog.New(slog.DiscardHandler)) }()
+	go func() { served <- Serve(ctx, l, Handler(b, nil), discard()) }()
 	called := make(chan error, 1)
+	c := newTestClient(t, "unix:"+l.Addr().String(), ClientOptions{})
 	go func() {
-		called <- NewClient("unix:"+l.Addr().String()).Post(t.Context(), "/api/v1/reload", nil, nil, &answer{})
+		called <- c.Post(t.Context(), "/api/v1/reload", nil, nil, &answer{})
 	}()
 	<-entered
 	began := time.Now()
@@ -204,15 +266,5 @@ func TestListenUnixProblems(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestClientRefusesWhatIsNoAnswer(t *testing.T) {
-	for name, body := range map[string]string{"html": "<html>", "empty": "", "cut": `{"word":`} {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, bytes.NewReader([]byte(body))) }))
-		if err := NewClient(strings.TrimPrefix(s.URL, "http://")).Get(t.Context(), "/", &answer{}); err == nil {
-			t.Errorf("%s was taken", name)
-		}
-		s.Close()
 	}
 }

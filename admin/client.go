@@ -3,35 +3,82 @@ package admin
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/hotsvc/svc/configsrc"
 )
 
 // Client calls a running service's admin API.
 type Client struct {
-	http http.Client
-	base string
+	http  http.Client
+	base  string
+	token configsrc.Secret
 }
 
-// NewClient makes a client for "unix:PATH", "HOST:PORT" or an http URL. It does
-// not connect yet.
-func NewClient(address string) *Client {
+// ClientOptions are what a client shows to a service on TCP, and trusts. The
+// zero value shows nothing and trusts the CAs of the system.
+type ClientOptions struct {
+	// Token is the service's admin.token.
+	Token configsrc.Secret
+	// TLS has the CAs to trust and the client certificate. It is for https
+	// addresses alone.
+	TLS *tls.Config
+}
+
+// NewClient makes a client for "unix:PATH", "HOST:PORT" (plain HTTP), or a URL
+// of http or https. It does not connect yet.
+//
+// A unix socket asks for no credentials and is shown none. A token goes in
+// clear text to a loopback address only, and nothing goes anywhere else than to
+// address: redirects are not followed, and no proxy is used.
+func NewClient(address string, o ClientOptions) (*Client, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		var d net.Dialer
 		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return d.DialContext(ctx, "unix", path)
 		}}
-		return &Client{http: http.Client{Transport: transport}, base: "http://admin"}
+		return newClient(transport, "http://admin", ""), nil
 	}
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
 	}
-	return &Client{http: http.Client{Transport: &http.Transport{}}, base: strings.TrimSuffix(address, "/")}
+	u, err := url.Parse(address)
+	switch {
+	case err != nil, u.Hostname() == "", u.RawQuery != "", u.Fragment != "", u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("admin address: want unix:PATH, HOST:PORT, or an http or https URL")
+	case u.User != nil:
+		return nil, errors.New("admin address: a URL is no place for credentials")
+	case u.Scheme == "http" && o.TLS != nil:
+		return nil, errors.New("admin address: a CA or a client certificate is of use with https:// only")
+	case u.Scheme == "http" && o.Token != "" && !isLoopback(u.Hostname()):
+		return nil, errors.New("admin address: the token would cross the network in clear text: use https://, or a tunnel to a loopback address")
+	}
+	transport := &http.Transport{TLSClientConfig: o.TLS}
+	return newClient(transport, strings.TrimSuffix(address, "/"), o.Token), nil
+}
+
+func newClient(transport *http.Transport, base string, token configsrc.Secret) *Client {
+	return &Client{
+		http: http.Client{
+			Transport:     transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		base: base, token: token,
+	}
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
 // maxAnswer bounds what is read of an answer.
@@ -56,6 +103,9 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, out
 	if err != nil {
 		return fmt.Errorf("call admin API: %w", err)
 	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+string(c.token))
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return fmt.Errorf("call admin API: %w", err)
@@ -67,8 +117,9 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, out
 		return fmt.Errorf("read answer of admin API: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		p := &Problem{Title: resp.Status, Status: resp.StatusCode}
+		p := &Problem{Title: resp.Status}
 		_ = json.Unmarshal(data, p) // what is not JSON leaves the status
+		p.Status = resp.StatusCode  // whatever the body says
 		return p
 	}
 	if err := json.Unmarshal(data, out); err != nil {

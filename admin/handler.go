@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
+	"path"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +28,12 @@ type Backend struct {
 	Connections func() any
 	// Reload re-reads all sources and returns the outcome.
 	Reload func(ctx context.Context) (any, error)
+	// Refresh is Reload as Spring's actuator has it: it returns the keys whose
+	// values changed, none where nothing did. That endpoint has no word for an
+	// outcome, so one that is not in force as a whole must be an error: a
+	// content that was refused of status 422, sources that cannot be read of
+	// 503, a change that waits for a restart of 409, each with the reason.
+	Refresh func(ctx context.Context) ([]string, error)
 	// Plan says what a document would cause, or the sources' present content
 	// where document is nil. name is the document's, for messages; its ending
 	// tells the format.
@@ -47,7 +55,9 @@ func (e *StatusError) Unwrap() error { return e.Err }
 // maxDocument bounds the body of a plan request: the default limit of a source.
 const maxDocument = 4 << 20
 
-// Handler serves the API. metrics may be nil.
+// Handler serves the API. metrics may be nil. It asks for no credentials, which
+// is for [ServeTCP] to do, but refuses what browsers send for pages of other
+// sites. A path that is not written in its one canonical form is no endpoint.
 func Handler(b Backend, metrics prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	refuse := func(pattern, allow string) {
@@ -94,13 +104,37 @@ func Handler(b Backend, metrics prometheus.Gatherer) http.Handler {
 		}
 		return b.Plan(r.Context(), r.URL.Query().Get("name"), document)
 	})
+	act("/actuator/refresh", b.Refresh != nil, func(r *http.Request) (any, error) {
+		changed, err := b.Refresh(r.Context())
+		return append([]string{}, changed...), err // [] in JSON, never null
+	})
+	addProfiles(mux, refuse)
 	if metrics != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, &StatusError{http.StatusNotFound, errors.New("no such endpoint: " + r.Method + " " + r.URL.Path)})
-	})
-	return mux
+	mux.HandleFunc("/", noEndpoint)
+	return secure(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := checkOrigin(r); err != nil {
+			writeError(w, err)
+			return
+		}
+		if !canonical(r.URL) {
+			noEndpoint(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+}
+
+func noEndpoint(w http.ResponseWriter, r *http.Request) {
+	writeError(w, &StatusError{http.StatusNotFound, errors.New("no such endpoint: " + r.Method + " " + r.URL.Path)})
+}
+
+// canonical is false for the paths that the mux would clean or decode before
+// it looks for the endpoint.
+func canonical(u *url.URL) bool {
+	clean := path.Clean(u.Path)
+	return u.RawPath == "" && (u.Path == clean || u.Path == clean+"/" && clean != "/")
 }
 
 // readDocument returns nil for a request without a body.
@@ -125,7 +159,6 @@ func writeJSON(w http.ResponseWriter, v any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(append(body, '\n')) // the client is gone, or it is not
 }
 
@@ -158,7 +191,6 @@ func writeError(w http.ResponseWriter, err error) {
 	p.Title = http.StatusText(p.Status)
 	body, _ := json.Marshal(p) // plain texts and numbers
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(body, '\n'))
 }

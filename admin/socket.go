@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
-	"net/http"
 	"os"
-	"time"
 )
 
 // maxSocketPath is the longest path of a unix socket that works on all systems
@@ -52,35 +49,4 @@ func ListenUnix(ctx context.Context, path string) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("protect admin socket: %w", err), l.Close())
 	}
 	return l, nil
-}
-
-// stopTimeout is how long requests under way may go on when Serve ends.
-const stopTimeout = time.Second
-
-// Serve serves handler on l until ctx ends, then closes l and returns nil.
-// Requests under way are cut after a second.
-func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		IdleTimeout:       time.Minute,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve admin API: %w", err)
-	case <-ctx.Done():
-	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	if server.Shutdown(stop) != nil {
-		_ = server.Close() // time is up
-	}
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve admin API: %w", err)
-	}
-	return nil
 }

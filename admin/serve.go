@@ -1,0 +1,142 @@
+package admin
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// The bounds of a listener. They are fixed: the operator must get through
+// whatever the configuration says.
+const (
+	readHeaderTimeout = 5 * time.Second // a TLS handshake too
+	readTimeout       = 30 * time.Second
+	idleTimeout       = time.Minute
+	// writeTimeout is for the handler and its answer: the longest CPU profile,
+	// and a minute to send it.
+	writeTimeout   = maxProfile + time.Minute
+	maxHeader      = 64 << 10
+	maxConnections = 256
+	// stopTimeout is how long requests under way may go on when Serve ends.
+	stopTimeout = time.Second
+)
+
+// Serve serves handler on l until ctx ends, then closes l and returns nil.
+// Requests under way are cut after a second. Further connections than 256 at a
+// time wait in the queue of the socket.
+//
+// It asks for no credentials. l must be a socket that only the operator can
+// open, such as that of [ListenUnix]; for any other there is [ServeTCP].
+func Serve(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) error {
+	return serve(ctx, []net.Listener{l}, handler, log)
+}
+
+// ServeTCP serves handler on all listeners, behind a guard that asks each
+// request for what access returns: see the package's description. access is
+// called for every connection and request, from many goroutines; it must not
+// block. What it returns may change at any time, from plaintext to TLS too: a
+// plaintext connection opened before is then refused and closed.
+//
+// It ends as [Serve] does; when one listener fails, it ends them all and
+// returns the error. With no listeners it waits for ctx.
+func ServeTCP(ctx context.Context, listeners []net.Listener, handler http.Handler, access func() *Access, log *slog.Logger) error {
+	encrypted := make([]net.Listener, len(listeners))
+	for i, l := range listeners {
+		encrypted[i] = &tlsListener{l, access}
+	}
+	return serve(ctx, encrypted, newGuard(handler, access, log), log)
+}
+
+func serve(ctx context.Context, listeners []net.Listener, handler http.Handler, log *slog.Logger) error {
+	// HTTP/1.1 alone: the API has no use for what HTTP/2 adds.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	server := &http.Server{
+		Handler:           handler,
+		Protocols:         &protocols,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		// "OPTIONS *" must not go past the guard.
+		DisableGeneralOptionsHandler: true,
+	}
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- server.Serve(limit(l)) }()
+	}
+	var failed error
+	running := len(listeners)
+	select {
+	case failed = <-served:
+		running--
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if server.Shutdown(stop) != nil {
+		_ = server.Close() // time is up
+	}
+	for range running {
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	if failed != nil {
+		return fmt.Errorf("serve admin API: %w", failed)
+	}
+	return nil
+}
+
+// limit bounds the open connections. It counts below TLS, where they are opened
+// and closed.
+func limit(l net.Listener) net.Listener {
+	if t, ok := l.(*tlsListener); ok {
+		return &tlsListener{netutil.LimitListener(t.Listener, maxConnections), t.access}
+	}
+	return netutil.LimitListener(l, maxConnections)
+}
+
+// tlsListener speaks TLS on the connections that it accepts while there is a
+// certificate.
+type tlsListener struct {
+	net.Listener
+	access func() *Access
+}
+
+// Accept does not wait for the handshake.
+func (l *tlsListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if a := l.access(); a != nil && a.TLS != nil {
+		return tls.Server(conn, http1(a.TLS)), nil
+	}
+	return conn, nil
+}
+
+// http1 is config without the protocols that are not served, whatever it offers.
+func http1(config *tls.Config) *tls.Config {
+	config = config.Clone()
+	config.NextProtos = []string{"http/1.1"}
+	if forHello := config.GetConfigForClient; forHello != nil {
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			c, err := forHello(hello)
+			if c == nil || err != nil {
+				return nil, err
+			}
+			return http1(c), nil
+		}
+	}
+	return config
+}
