@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,7 +26,7 @@ func BenchmarkRequest(b *testing.B) {
 	}
 	b.Run("plain", func(b *testing.B) {
 		ln := listenForBench(b)
-		s := &http.Server{Handler: engine(), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout}
+		s := &http.Server{Handler: engine(requestTimeout), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -58,6 +59,14 @@ func BenchmarkRequest(b *testing.B) {
 			<-s.ended
 		})
 	}
+}
+
+// requestTimeout is how a gin service limits its requests by itself.
+func requestTimeout(c *gin.Context) {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), 15*time.Second)
+	defer cancel()
+	c.Request = c.Request.WithContext(ctx)
+	c.Next()
 }
 
 type benchKey struct{}

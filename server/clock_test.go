@@ -105,16 +105,16 @@ func TestDrainTakes(t *testing.T) {
 			time.Sleep(time.Minute / 2)
 		}},
 		{"idle, short limit: half of it", handler(hello), 500 * time.Millisecond, 250 * time.Millisecond, nil, idle},
-		{"new: the header's time", handler(hello), 30 * time.Second, readHeaderTimeout, nil, func(b bubble) {
+		{"new: the header's time", handler(hello), 30 * time.Second, Default().Timeout.ReadHeader, nil, func(b bubble) {
 			b.p.dial(b.t)
 		}},
-		{"half a header: the header's time", handler(hello), 30 * time.Second, readHeaderTimeout, nil, func(b bubble) {
+		{"half a header: the header's time", handler(hello), 30 * time.Second, Default().Timeout.ReadHeader, nil, func(b bubble) {
 			c := b.p.dial(b.t)
 			c.send(b.t, "GET /")
 			// net/http answers 400 if its timer is the first, and a pipe has no buffer.
 			go func() { _, _ = io.Copy(io.Discard, c) }()
 		}},
-		{"a byte after an answer: the header's time", handler(hello), 30 * time.Second, readHeaderTimeout, nil, func(b bubble) {
+		{"a byte after an answer: the header's time", handler(hello), 30 * time.Second, Default().Timeout.ReadHeader, nil, func(b bubble) {
 			c := b.p.dial(b.t)
 			c.send(b.t, getRoot)
 			c.receive(b.t)
@@ -182,9 +182,9 @@ func TestDefaultRequestTime(t *testing.T) {
 	})
 }
 
-// An answer is not cut off by a fixed time of the connection.
+// Without server.timeout.write an answer takes as long as it likes.
 func TestLongAnswerIsNotCutOff(t *testing.T) {
-	edit := func(c *Config) { c.Timeout.Request = 0 }
+	edit := func(c *Config) { c.Timeout.Request, c.Timeout.Write = 0, 0 }
 	h := handler(func(w http.ResponseWriter, _ *http.Request) {
 		for range 10 {
 			time.Sleep(time.Minute)

@@ -1,34 +1,108 @@
 package server
 
 import (
-	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hotsvc/svc/configsrc"
+	"github.com/hotsvc/svc/server/certs"
+	"github.com/hotsvc/svc/server/liveconn"
 )
 
-// Config is the section "server" of the configuration.
+// Config is the section "server" of the configuration. What is marked live
+// changes in place, on connections that are open too where that says anything
+// to them; the rest is read by [Server.Run] once.
 type Config struct {
-	// Listen are the addresses to serve on, host:port. The host may be empty
-	// (all addresses), an IP address or a name; port 0 is any free port.
-	Listen  []string `config:"listen"`
-	Timeout Timeout  `config:"timeout" reload:"live"`
-	Drain   Drain    `config:"drain" reload:"live"`
+	// Listen are the addresses to serve on: host:port, or unix:PATH. The host
+	// may be empty (all addresses), an IP address or a name; port 0 is any free
+	// port.
+	Listen []string `config:"listen"`
+	TLS    TLS      `config:"tls"`
+	// H2C allows HTTP/2 without TLS, to clients that begin with it (RFC 9113
+	// section 3.3). It says nothing where there is TLS.
+	H2C bool `config:"h2c"`
+	// MaxHeaderBytes bounds the header of a request; a longer one is answered
+	// with 431, on HTTP/2 with a reset.
+	MaxHeaderBytes Size    `config:"max_header_bytes" validate:"gte=256,lte=67108864"`
+	Timeout        Timeout `config:"timeout" reload:"live"`
+	Limit          Limit   `config:"limit" reload:"live"`
+	CORS           CORS    `config:"cors" reload:"live"`
+	// TrustedProxies are the addresses and networks ("10.0.0.0/8") of proxies
+	// whose X-Forwarded-For is believed, or "unix" for those that come over a
+	// unix socket. See [ClientAddr].
+	TrustedProxies []string `config:"trusted_proxies" reload:"live"`
+	Drain          Drain    `config:"drain" reload:"live"`
 }
 
-// Timeout is the section "server.timeout".
+// The modes of TLS.
+const (
+	ModeOff  = "off"
+	ModeTLS  = "tls"
+	ModeMTLS = "mtls" // clients must show a certificate of client_ca
+)
+
+// TLS is the section "server.tls". Each of cert, key and client_ca is PEM text,
+// or "file:PATH", and then the file is watched.
+type TLS struct {
+	Mode     string           `config:"mode" validate:"oneof=off tls mtls"`
+	Cert     string           `config:"cert" reload:"live"`
+	Key      configsrc.Secret `config:"key" reload:"live"`
+	ClientCA string           `config:"client_ca" reload:"live"`
+}
+
+// Material is what [certs.Open] is to open for this section, and whether
+// clients must show certificates; ok is false with mode off.
+func (t TLS) Material() (c certs.Config, mutual, ok bool) {
+	c = certs.Config{Cert: t.Cert, Key: t.Key}
+	if mutual = t.Mode == ModeMTLS; mutual {
+		c.ClientCA = t.ClientCA
+	}
+	return c, mutual, t.On()
+}
+
+// On reports whether connections are encrypted.
+func (t TLS) On() bool { return t.Mode != ModeOff && t.Mode != "" }
+
+// Timeout is the section "server.timeout"; 0 is no limit. See
+// [liveconn.Timeouts], which it becomes.
 type Timeout struct {
-	// Request is the time a request may take, from its header to its answer.
-	// It ends the request's context. A handler that waits for a slow client (a
-	// body that stalls, a reader that does not read) notices only when that
-	// wait ends, for a body after 30 seconds at the latest.
-	// 0 is no limit.
+	ReadHeader time.Duration `config:"read_header" validate:"gte=0"`
+	Read       time.Duration `config:"read" validate:"gte=0"`
+	Write      time.Duration `config:"write" validate:"gte=0"`
+	Idle       time.Duration `config:"idle" validate:"gte=0"`
+	// Request is the time a request may take. It ends the request's context,
+	// and one that is still without an answer then gets 503.
 	Request time.Duration `config:"request" alias:"app.timeout" validate:"gte=0"`
+}
+
+// Limit is the section "server.limit"; 0 is no limit. What is refused never
+// reaches the application.
+type Limit struct {
+	// BodyBytes bounds a request's body: 413.
+	BodyBytes Size `config:"body_bytes" validate:"gte=0"`
+	// Concurrency bounds the requests that run at once: 429.
+	Concurrency int `config:"concurrency" validate:"gte=0"`
+	// RPS bounds the requests a second, of all clients together: 429.
+	RPS float64 `config:"rps" validate:"gte=0,lte=1000000000"`
+	// Burst is how many requests may come at once under RPS, after a pause.
+	// 0 is as many as in a second.
+	Burst int `config:"burst" validate:"gte=0"`
+	// Connections bounds the open connections. What comes on top is answered
+	// with 503 and closed, and beyond 64 of those at a time closed unheard.
+	Connections int `config:"connections" validate:"gte=0"`
+}
+
+// CORS is the section "server.cors": which pages of other origins may read
+// answers (https://fetch.spec.whatwg.org/#http-cors-protocol). Without origins
+// there is none of it. Credentials are never allowed.
+type CORS struct {
+	// Origins are "https://example.com", with one * for any text in it, or "*".
+	Origins []string `config:"origins"`
+	// Methods are those allowed beside GET, HEAD and POST.
+	Methods []string `config:"methods"`
+	// Headers are those that a request may carry beside the harmless ones, or
+	// "*".
+	Headers []string `config:"headers"`
 }
 
 // Drain is the section "server.drain".
@@ -40,39 +114,32 @@ type Drain struct {
 // Default returns the settings of a service that sets none.
 func Default() Config {
 	return Config{
-		Listen:  []string{"127.0.0.1:8080"},
-		Timeout: Timeout{Request: 15 * time.Second},
-		Drain:   Drain{Timeout: 30 * time.Second},
+		Listen:         []string{"127.0.0.1:8080"},
+		TLS:            TLS{Mode: ModeOff},
+		MaxHeaderBytes: 1 << 20,
+		Timeout: Timeout{
+			ReadHeader: 5 * time.Second,
+			Read:       30 * time.Second,
+			Write:      30 * time.Second,
+			Idle:       120 * time.Second,
+			Request:    15 * time.Second,
+		},
+		Limit: Limit{BodyBytes: 1 << 20},
+		Drain: Drain{Timeout: 30 * time.Second},
 	}
 }
 
-// Validate checks what struct tags cannot: the addresses. Its error is a
-// [*configsrc.InvalidError] with keys relative to the section ("listen[0]").
-// It resolves no name and opens nothing.
+// Validate checks what struct tags cannot. Its error is a
+// [*configsrc.InvalidError] with keys relative to the section ("listen[0]"). It
+// resolves no name, opens nothing and reads no file.
 func (c *Config) Validate() error {
-	if len(c.Listen) == 0 {
-		return &configsrc.InvalidError{Problems: []configsrc.Problem{{
-			Key: "listen", Reason: "must name at least one address, as host:port",
-		}}}
-	}
-	var problems []configsrc.Problem
-	seen := map[string]int{}
-	for i, address := range c.Listen {
-		key := fmt.Sprintf("listen[%d]", i)
-		canonical, port, err := canonicalAddress(address)
-		if err != nil {
-			problems = append(problems, configsrc.Problem{Key: key, Reason: err.Error()})
-			continue
-		}
-		if first, ok := seen[canonical]; ok {
-			problems = append(problems, configsrc.Problem{
-				Key: key, Reason: fmt.Sprintf("is the same address as listen[%d]: remove one", first),
-			})
-			continue
-		}
-		// Each port 0 is another port.
-		if port != 0 {
-			seen[canonical] = i
+	var problems problemList
+	c.validateListen(&problems)
+	c.TLS.validate(&problems)
+	c.CORS.validate(&problems)
+	for i, text := range c.TrustedProxies {
+		if _, err := parseProxy(text); err != nil {
+			problems.add(fmt.Sprintf("trusted_proxies[%d]", i), err.Error())
 		}
 	}
 	if problems != nil {
@@ -81,37 +148,34 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// canonicalAddress returns address in the one form that equal addresses share,
-// and its port. The error does not hold the address.
-func canonicalAddress(address string) (string, uint16, error) {
-	if strings.HasPrefix(address, "unix:") {
-		return "", 0, errors.New("unix sockets are not served yet: use host:port")
-	}
-	host, portText, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", 0, errors.New("must be host:port, for example 127.0.0.1:8080, [::1]:8080 or :8080")
-	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil {
-		return "", 0, errors.New("the port must be a number from 0 to 65535")
-	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		host = ip.String()
-	} else if !isHostName(host) {
-		return "", 0, errors.New("the host must be an IP address, a host name, or empty for all addresses")
-	}
-	return net.JoinHostPort(strings.ToLower(host), strconv.FormatUint(port, 10)), uint16(port), nil
+type problemList []configsrc.Problem
+
+func (l *problemList) add(key, reason string) {
+	*l = append(*l, configsrc.Problem{Key: key, Reason: reason})
 }
 
-// isHostName is true for the empty name too, which means all addresses.
-func isHostName(name string) bool {
-	for _, r := range name {
-		switch {
-		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
-		case r == '-', r == '.', r == '_':
-		default:
-			return false
+func (t *TLS) validate(problems *problemList) {
+	material, mutual, ok := t.Material()
+	if !ok {
+		return // prepared for later, maybe; nothing is done with it
+	}
+	missing := false
+	for _, m := range []struct {
+		key, value string
+		needed     bool
+	}{{"cert", t.Cert, true}, {"key", string(t.Key), true}, {"client_ca", t.ClientCA, mutual}} {
+		if m.needed && m.value == "" {
+			problems.add("tls."+m.key, "must be set when server.tls.mode is "+t.Mode+", as PEM or file:PATH")
+			missing = true
 		}
 	}
-	return len(name) <= 253
+	if missing {
+		return
+	}
+	for _, p := range material.Problems(certs.Options{Mutual: mutual}) {
+		problems.add("tls."+p.Key, p.Reason)
+	}
 }
+
+// timeouts are those of connections.
+func (t Timeout) timeouts() liveconn.Timeouts { return liveconn.Timeouts(t) }

@@ -19,7 +19,7 @@ func TestDefaultIsValid(t *testing.T) {
 
 func TestValidateListen(t *testing.T) {
 	const (
-		form = "must be host:port, for example 127.0.0.1:8080, [::1]:8080 or :8080"
+		form = "must be host:port, for example 127.0.0.1:8080, [::1]:8080 or :8080, or unix:PATH"
 		port = "the port must be a number from 0 to 65535"
 		host = "the host must be an IP address, a host name, or empty for all addresses"
 	)
@@ -34,7 +34,7 @@ func TestValidateListen(t *testing.T) {
 		{"same port elsewhere", []string{"127.0.0.1:80", "127.0.0.2:80"}, nil},
 		{"limits of the port", []string{"127.0.0.1:0", "127.0.0.1:65535"}, nil},
 		{"any port twice", []string{"127.0.0.1:0", "127.0.0.1:0"}, nil},
-		{"none", nil, map[string]string{"listen": "must name at least one address, as host:port"}},
+		{"none", nil, map[string]string{"listen": "must name at least one address, as host:port or unix:PATH"}},
 		{"empty", []string{""}, map[string]string{"listen[0]": form}},
 		{"no port", []string{"127.0.0.1"}, map[string]string{"listen[0]": form}},
 		{"url", []string{"http://secret:80"}, map[string]string{"listen[0]": form}},
@@ -46,8 +46,23 @@ func TestValidateListen(t *testing.T) {
 		{"negative port", []string{":-1"}, map[string]string{"listen[0]": port}},
 		{
 			"unix",
-			[]string{":1", "unix:/secret"},
-			map[string]string{"listen[1]": "unix sockets are not served yet: use host:port"},
+			[]string{":1", "unix:/run/svc.sock", "unix:@abstract"},
+			nil,
+		},
+		{
+			"unix without a path",
+			[]string{"unix:"},
+			map[string]string{"listen[0]": "unix: needs the path of the socket, for example unix:/run/svc.sock"},
+		},
+		{
+			"unix with a long path",
+			[]string{"unix:/secret" + strings.Repeat("x", 100)},
+			map[string]string{"listen[0]": "the path of a unix socket may have 103 bytes at most"},
+		},
+		{
+			"unix twice",
+			[]string{"unix:/secret", "unix:/secret"},
+			map[string]string{"listen[1]": "is the same address as listen[0]: remove one"},
 		},
 		{
 			"twice",
@@ -89,15 +104,15 @@ func FuzzValidateListen(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, address string) {
-		canonical, port, err := canonicalAddress(address)
+		canonical, anyPort, err := canonicalAddress(address)
 		if err != nil {
 			return
 		}
-		again, port2, err := canonicalAddress(canonical)
-		if err != nil || again != canonical || port2 != port {
-			t.Errorf("%q: canonical %q becomes %q, port %d and %d, %v", address, canonical, again, port, port2, err)
+		again, anyPort2, err := canonicalAddress(canonical)
+		if err != nil || again != canonical || anyPort2 != anyPort {
+			t.Errorf("%q: canonical %q becomes %q, any port %v and %v, %v", address, canonical, again, anyPort, anyPort2, err)
 		}
-		if port == 0 {
+		if anyPort {
 			return
 		}
 		// What is accepted once is refused the second time.

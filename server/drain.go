@@ -40,7 +40,7 @@ func (s *Server) drain(ctx context.Context) error {
 		now := time.Now()
 		limit := s.config(ctx).Drain.Timeout
 		// Half the limit leaves the closed ones time to be gone.
-		next := s.conns.closeIdle(now, began, min(maxLinger, limit/2))
+		next := s.registry.CloseIdle(now, began, min(maxLinger, limit/2))
 		if s.finished() {
 			return nil
 		}
@@ -55,7 +55,7 @@ func (s *Server) drain(ctx context.Context) error {
 		timer.Reset(wait)
 		select {
 		case <-s.stop:
-		case <-s.conns.changed:
+		case <-s.registry.Changed():
 		case <-timer.C:
 		}
 	}
@@ -64,19 +64,19 @@ func (s *Server) drain(ctx context.Context) error {
 // finished reports whether nothing is served any more. The requests are looked
 // at last: one begins only on a connection that is in the set.
 func (s *Server) finished() bool {
-	return s.conns.empty() && s.requests.Load() == 0
+	return s.registry.Empty() && s.requests.Load() == 0
 }
 
 // cutOff closes everything and returns what that cut off, as an error; nil when
 // it was nothing.
 func (s *Server) cutOff(cause error) error {
 	began := time.Now()
-	cuts := s.conns.closeAll()
+	cuts := s.registry.CloseAll()
 	timer := time.NewTimer(cutGrace)
 	defer timer.Stop()
 	for late := false; !late && !s.finished(); {
 		select {
-		case <-s.conns.changed:
+		case <-s.registry.Changed():
 		case <-timer.C:
 			late = true
 		}
@@ -96,7 +96,7 @@ func (s *Server) cutOff(cause error) error {
 		if i > 0 {
 			sep = ", "
 		}
-		b.WriteString(sep + c.describe(began))
+		b.WriteString(sep + c.Describe(began))
 	}
 	if running > 0 {
 		fmt.Fprintf(&b, "; handlers still running: %d", running)
@@ -105,31 +105,4 @@ func (s *Server) cutOff(cause error) error {
 		return fmt.Errorf("stop server: %s", b.String())
 	}
 	return fmt.Errorf("drain server: %w: %s", cause, b.String())
-}
-
-// cut is a connection that was closed before it ended by itself.
-type cut struct {
-	method, path, peer string
-	phase              phase
-	began              time.Time
-}
-
-// lost reports whether closing the connection cut anything off.
-func (c cut) lost() bool {
-	return c.method != "" || c.phase == phaseReading || c.phase == phaseActive || c.phase == phaseCustom
-}
-
-func (c cut) describe(now time.Time) string {
-	what := c.method + " " + c.path
-	switch {
-	case c.phase == phaseCustom && c.method == "":
-		what = "hijacked connection"
-	case c.phase == phaseCustom:
-		what += " (hijacked)"
-	case c.phase == phaseReading:
-		what = "half a request"
-	case c.method == "":
-		what = "the end of an answer"
-	}
-	return fmt.Sprintf("%s from %s after %s", what, c.peer, now.Sub(c.began).Round(time.Millisecond))
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hotsvc/svc/server/liveconn"
 )
 
 func drainTime(d time.Duration) func(*Config) {
@@ -38,13 +40,13 @@ func TestDrainFinishesWhatIsInFlight(t *testing.T) {
 	busy := dial(t, s.addr)
 	busy.send(t, getRoot)
 	<-g.entered
-	if n := s.count(KindHTTP1, StateActive); n != 1 {
+	if n := s.count(liveconn.KindHTTP1, liveconn.StateActive); n != 1 {
 		t.Errorf("%d active connections", n)
 	}
 
 	s.stop()
 	eventually(t, "drain", s.Draining)
-	if n := s.count(KindHTTP1, StateDraining); n != 1 {
+	if n := s.count(liveconn.KindHTTP1, liveconn.StateDraining); n != 1 {
 		t.Errorf("%d draining connections, of %v", n, s.Connections())
 	}
 	eventually(t, "refusal of new connections", func() bool {
@@ -89,7 +91,7 @@ func TestDrainAnswersConnectionsNotYetRead(t *testing.T) {
 		c.send(t, "GET / HTTP/1.1\nHost:")
 	}
 	eventually(t, "all accepted and read", func() bool {
-		return s.count(KindHTTP1, StateNew) == n/2 && s.count(KindHTTP1, StateActive) == n/2
+		return s.count(liveconn.KindHTTP1, liveconn.StateNew) == n/2 && s.count(liveconn.KindHTTP1, liveconn.StateActive) == n/2
 	})
 	s.stop()
 	eventually(t, "drain", s.Draining)
@@ -120,7 +122,7 @@ func TestDrainLetsIdleClientsAskOnceMore(t *testing.T) {
 			t.Error("Connection: close before the drain")
 		}
 	}
-	eventually(t, "two idle connections", func() bool { return s.count(KindHTTP1, StateIdle) == 2 })
+	eventually(t, "two idle connections", func() bool { return s.count(liveconn.KindHTTP1, liveconn.StateIdle) == 2 })
 	s.stop()
 	began := time.Now()
 	eventually(t, "drain", s.Draining)
@@ -225,7 +227,7 @@ func TestHijackedConnections(t *testing.T) {
 			t.Fatalf("read %q, %v", line, err)
 		}
 		eventually(t, "one custom connection", func() bool {
-			return s.count(KindCustom, StateActive) == 1 && s.count(KindHTTP1, StateActive) == 0
+			return s.count(liveconn.KindCustom, liveconn.StateActive) == 1 && s.count(liveconn.KindHTTP1, liveconn.StateActive) == 0
 		})
 		return c
 	}
@@ -234,7 +236,7 @@ func TestHijackedConnections(t *testing.T) {
 		s := start(t, Options{Handler: hijack(true)})
 		c := taken(t, s)
 		s.stop()
-		eventually(t, "a draining custom connection", func() bool { return s.count(KindCustom, StateDraining) == 1 })
+		eventually(t, "a draining custom connection", func() bool { return s.count(liveconn.KindCustom, liveconn.StateDraining) == 1 })
 		c.send(t, "\n")
 		c.wantClosed(t)
 		if err := s.wait(t); err != nil {
@@ -250,7 +252,7 @@ func TestHijackedConnections(t *testing.T) {
 		if !errors.Is(err, ErrDrainTimeout) || !strings.Contains(err.Error(), "1 cut off: hijacked connection from 127.0.0.1:") {
 			t.Errorf("Run returned %v", err)
 		}
-		if n := s.count(KindCustom, StateDraining); n != 0 {
+		if n := s.count(liveconn.KindCustom, liveconn.StateDraining); n != 0 {
 			t.Errorf("%d custom connections after Run", n)
 		}
 	})
@@ -325,7 +327,7 @@ func TestCloseNamesWhatItCut(t *testing.T) {
 func TestCloseOfAnIdleServer(t *testing.T) {
 	s := start(t, Options{Handler: handler(hello)})
 	c := dial(t, s.addr)
-	eventually(t, "the connection", func() bool { return s.count(KindHTTP1, StateNew) == 1 })
+	eventually(t, "the connection", func() bool { return s.count(liveconn.KindHTTP1, liveconn.StateNew) == 1 })
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -341,17 +343,20 @@ func TestCloseBeforeRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := Default()
-	s, err := New(listeners, Options{Handler: handler(hello), Config: func(context.Context) *Config { return &cfg }})
+	s, err := New(Options{Handler: handler(hello), Config: func(context.Context) *Config { return &cfg }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := s.Run(t.Context()); err != nil {
+	if err := s.Run(t.Context(), listeners); err != nil {
 		t.Errorf("run after close: %v", err)
 	}
-	if err := s.Run(t.Context()); err == nil {
+	if _, err := listeners[0].Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the listener is open: %v", err)
+	}
+	if err := s.Run(t.Context(), listeners); err == nil {
 		t.Error("Run may be called twice")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 )
 
 const (
-	maxEchoBody  = 1 << 20  // what a client may send, bytes
 	maxEchoBytes = 64 << 20 // what it may ask for, bytes
 	maxEchoDelay = time.Hour
 )
@@ -77,15 +77,18 @@ func echo(c *gin.Context) {
 		writeProblem(c.Writer, http.StatusBadRequest, err.Error())
 		return
 	}
-	received, err := io.Copy(io.Discard, http.MaxBytesReader(c.Writer, r.Body, maxEchoBody))
+	received, err := io.Copy(io.Discard, r.Body)
 	if err != nil {
 		// The rest of the body is not wanted.
 		c.Header("Connection", "close")
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			writeProblem(c.Writer, http.StatusRequestEntityTooLarge, "the body may have 1 MiB at most")
-			return
+		switch {
+		case errors.As(err, new(*http.MaxBytesError)):
+			writeProblem(c.Writer, http.StatusRequestEntityTooLarge, "the body is larger than server.limit.body_bytes allows")
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			writeProblem(c.Writer, http.StatusRequestTimeout, "the body did not arrive within server.timeout.read")
+		default:
+			writeProblem(c.Writer, http.StatusBadRequest, "the body did not arrive as a whole")
 		}
-		writeProblem(c.Writer, http.StatusBadRequest, "the body did not arrive as a whole")
 		return
 	}
 	if !waited(r, asked.delay) {

@@ -31,7 +31,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	srv, err := server.New(listeners, server.Options{
+	srv, err := server.New(server.Options{
 		Config:  func(context.Context) *server.Config { return &config },
 		Handler: engine,
 	})
@@ -40,9 +40,9 @@ func Example() {
 		return
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Run(ctx) }()
+	go func() { ended <- srv.Run(ctx, listeners) }()
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+srv.Addrs()[0]+"/hello", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+server.Addrs(listeners)[0]+"/hello", http.NoBody)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -8,6 +8,7 @@ const (
 	errAddrInUse    = windows.WSAEADDRINUSE
 	errAddrNotAvail = windows.WSAEADDRNOTAVAIL
 	errAccess       = windows.WSAEACCES
+	errConnRefused  = windows.WSAECONNREFUSED
 
 	portHint = "another program may hold it for itself, or the system has reserved it " +
 		"(netsh interface ipv4 show excludedportrange protocol=tcp); change server.listen"

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/hotsvc/svc/server/liveconn"
 )
 
 // listenEnv makes the test binary a child that listens on the address in it.
@@ -63,14 +65,14 @@ func startOn(tb testing.TB, listeners []net.Listener, o Options, edit ...func(*C
 		o.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	}
 	var err error
-	if r.Server, err = New(listeners, o); err != nil {
+	if r.Server, err = New(o); err != nil {
 		tb.Fatal(err)
 	}
-	r.addr = r.Addrs()[0]
+	r.addr = listeners[0].Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	go func() {
-		r.err = r.Run(ctx)
+		r.err = r.Run(ctx, listeners)
 		close(r.ended)
 	}()
 	tb.Cleanup(func() {
@@ -79,6 +81,14 @@ func startOn(tb testing.TB, listeners []net.Listener, o Options, edit ...func(*C
 		<-r.ended
 	})
 	return r
+}
+
+// change makes an edited config the one in force.
+func (r *running) change(edit func(*Config)) {
+	cfg := *r.config.Load()
+	edit(&cfg)
+	r.config.Store(&cfg)
+	r.Apply(cfg)
 }
 
 // wait returns what Run returned.
@@ -208,8 +218,12 @@ func eventually(tb testing.TB, what string, ok func() bool) {
 }
 
 // count is the number of connections of a class.
-func (r *running) count(k Kind, s State) int { return r.Connections()[Class{k, s}] }
+func (r *running) count(k liveconn.Kind, s liveconn.State) int {
+	return r.Connections()[liveconn.Class{Kind: k, State: s}]
+}
 
 func handler(f func(http.ResponseWriter, *http.Request)) http.Handler { return http.HandlerFunc(f) }
 
 func hello(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

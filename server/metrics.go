@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hotsvc/svc/server/liveconn"
 )
 
 // metrics are a Server's, by the names and advised buckets of OpenTelemetry
@@ -33,8 +35,21 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 			Name: "http_server_active_requests",
 			Help: "Requests whose handler has not returned.",
 		}, func() float64 { return float64(s.requests.Load()) }),
+		&limitCollector{
+			limiter: s.limiter,
+			desc: prometheus.NewDesc("svc_requests_limited_total",
+				"Requests that a limit has kept from the application, by the limit.", []string{"limit"}, nil),
+		},
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "svc_connections_refused_total",
+			Help: "Connections closed unheard, being far more than server.limit.connections.",
+		}, func() float64 { return float64(s.registry.Refused()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "svc_tls_handshake_errors_total",
+			Help: "TLS handshakes that have failed.",
+		}, func() float64 { return float64(s.handshakeErrors.Load()) }),
 		&connectionCollector{
-			conns: s.conns,
+			registry: s.registry,
 			desc: prometheus.NewDesc("svc_connections",
 				"Open connections by kind and state.", []string{"kind", "state"}, nil),
 		},
@@ -87,15 +102,30 @@ func routeLabel(pattern string) string {
 
 // connectionCollector reads the counts when it is asked.
 type connectionCollector struct {
-	conns *connections
-	desc  *prometheus.Desc
+	registry *liveconn.Registry
+	desc     *prometheus.Desc
 }
 
 func (c *connectionCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
 
 func (c *connectionCollector) Collect(ch chan<- prometheus.Metric) {
-	for class, n := range c.conns.classes() {
+	for class, n := range c.registry.Counts() {
 		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n),
 			string(class.Kind), string(class.State))
+	}
+}
+
+// limitCollector reads the counts when it is asked.
+type limitCollector struct {
+	limiter *limiter
+	desc    *prometheus.Desc
+}
+
+func (c *limitCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+func (c *limitCollector) Collect(ch chan<- prometheus.Metric) {
+	for l := range limits {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.CounterValue,
+			float64(c.limiter.refused[l].Load()), l.String())
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/hotsvc/svc/server/liveconn"
 )
 
 func TestMetrics(t *testing.T) {
@@ -47,7 +49,7 @@ func TestMetrics(t *testing.T) {
 	waiting.send(t, "GET /wait HTTP/1.1\nHost: x\n\n")
 	<-g.entered
 
-	eventually(t, "one idle connection of the client", func() bool { return s.count(KindHTTP1, StateIdle) == 1 })
+	eventually(t, "one idle connection of the client", func() bool { return s.count(liveconn.KindHTTP1, liveconn.StateIdle) == 1 })
 	eventually(t, "end of the others' handlers", func() bool { return s.requests.Load() == 1 })
 	want := `
 # HELP http_server_active_requests Requests whose handler has not returned.
@@ -56,6 +58,10 @@ http_server_active_requests 1
 # HELP svc_connections Open connections by kind and state.
 # TYPE svc_connections gauge
 svc_connections{kind="custom",state="active"} 0
+svc_connections{kind="h2",state="active"} 0
+svc_connections{kind="h2",state="draining"} 0
+svc_connections{kind="h2",state="idle"} 0
+svc_connections{kind="h2",state="new"} 0
 svc_connections{kind="http1",state="active"} 1
 svc_connections{kind="http1",state="draining"} 0
 svc_connections{kind="http1",state="idle"} 1
@@ -131,7 +137,7 @@ func TestMetricsTwiceInOneRegistry(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	s := start(t, Options{Handler: handler(hello), Registerer: registry})
 	o := Options{Handler: handler(hello), Registerer: registry, Config: s.Server.config}
-	if _, err := New(s.listeners, o); err == nil || !strings.HasPrefix(err.Error(), "make server: register metrics") {
+	if _, err := New(o); err == nil || !strings.HasPrefix(err.Error(), "make server: register metrics") {
 		t.Errorf("a second server in the same registry: %v", err)
 	}
 }
@@ -139,16 +145,39 @@ func TestMetricsTwiceInOneRegistry(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	cfg := Default()
 	config := func(context.Context) *Config { return &cfg }
-	listeners := []net.Listener{newPipes()}
 	for want, make := range map[string]func() (*Server, error){
-		"make server: no listener": func() (*Server, error) { return New(nil, Options{Config: config, Handler: handler(hello)}) },
-		"make server: no handler":  func() (*Server, error) { return New(listeners, Options{Config: config}) },
+		"make server: no handler": func() (*Server, error) { return New(Options{Config: config}) },
 		"make server: no func to read the settings": func() (*Server, error) {
-			return New(listeners, Options{Handler: handler(hello)})
+			return New(Options{Handler: handler(hello)})
 		},
 	} {
 		if _, err := make(); err == nil || err.Error() != want {
 			t.Errorf("error %v, want %q", err, want)
 		}
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	cfg := Default()
+	config := func(context.Context) *Config { return &cfg }
+	s, err := New(Options{Config: config, Handler: handler(hello)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context(), nil); err == nil || err.Error() != "run server: no listener" {
+		t.Errorf("without a listener: %v", err)
+	}
+	cfg.TLS.Mode = ModeTLS
+	if s, err = New(Options{Config: config, Handler: handler(hello)}); err != nil {
+		t.Fatal(err)
+	}
+	listener := newPipes()
+	if err := s.Run(t.Context(), []net.Listener{listener}); err == nil || !strings.Contains(err.Error(), "there is no certificate") {
+		t.Errorf("TLS without a certificate: %v", err)
+	}
+	select {
+	case <-listener.closed:
+	default:
+		t.Error("the listener is left open")
 	}
 }

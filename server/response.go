@@ -5,7 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"time"
 )
 
 // response is the writer that handlers get. It notes the status, closes
@@ -13,9 +13,10 @@ import (
 // request that ran out of time. It holds no body back.
 type response struct {
 	http.ResponseWriter
+	exchange *exchange
 	request  *http.Request
-	draining *atomic.Bool
-	status   int // 0: no header sent yet
+	status   int   // 0: no header sent yet
+	bytes    int64 // of the body, as far as written
 	hijacked bool
 }
 
@@ -32,7 +33,7 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *response) WriteHeader(status int) {
 	informational := status < http.StatusOK && status != http.StatusSwitchingProtocols
 	if w.status == 0 && !informational {
-		if status == http.StatusOK && outOfTime(w.request) {
+		if status == http.StatusOK && (w.exchange.live.TimedOut() || w.exchange.tooLarge.Load()) {
 			// Frameworks write this for a handler that has returned without
 			// an answer. Should a body follow, it is an answer after all.
 			return
@@ -46,11 +47,14 @@ func (w *response) WriteHeader(status int) {
 // commit sends the header. Whether the server drains is asked here and not at
 // the request's start, because the drain may have begun meanwhile.
 func (w *response) commit(status int) {
-	w.status = status
-	if w.draining.Load() && status != http.StatusSwitchingProtocols {
+	x := w.exchange
+	x.live.Answer()
+	if (x.last || x.server.registry.Draining()) && status != http.StatusSwitchingProtocols {
 		w.Header().Set("Connection", "close")
 	}
+	// net/http panics for a status that there is not. Then nothing was sent.
 	w.ResponseWriter.WriteHeader(status)
+	w.status = status
 }
 
 func (w *response) ensureHeader() {
@@ -61,20 +65,27 @@ func (w *response) ensureHeader() {
 
 func (w *response) Write(p []byte) (int, error) {
 	w.ensureHeader()
-	return w.ResponseWriter.Write(p)
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
 }
 
 func (w *response) WriteString(s string) (int, error) {
 	w.ensureHeader()
-	return io.WriteString(w.ResponseWriter, s)
+	n, err := io.WriteString(w.ResponseWriter, s)
+	w.bytes += int64(n)
+	return n, err
 }
 
 func (w *response) ReadFrom(r io.Reader) (int64, error) {
 	w.ensureHeader()
-	if rf, ok := w.ResponseWriter.(io.ReaderFrom); ok {
-		return rf.ReadFrom(r)
+	rf, ok := w.ResponseWriter.(io.ReaderFrom)
+	if !ok {
+		return io.Copy(struct{ io.Writer }{w}, r)
 	}
-	return io.Copy(struct{ io.Writer }{w.ResponseWriter}, r)
+	n, err := rf.ReadFrom(r)
+	w.bytes += n
+	return n, err
 }
 
 func (w *response) Flush() {
@@ -104,14 +115,16 @@ func (w *response) CloseNotify() <-chan bool {
 	return nil
 }
 
-// finish answers for a handler that has returned without an answer.
-func (w *response) finish() {
-	switch {
-	case w.hijacked || w.status != 0:
-	case outOfTime(w.request):
-		writeProblem(w, http.StatusServiceUnavailable,
-			"the request has taken longer than server.timeout.request allows")
-	default:
-		w.ensureHeader()
-	}
+// SetReadDeadline is for http.ResponseController. A handler's own deadline wins
+// over server.timeout.read.
+func (w *response) SetReadDeadline(t time.Time) error {
+	w.exchange.live.OwnReadDeadline()
+	return http.NewResponseController(w.ResponseWriter).SetReadDeadline(t)
+}
+
+// SetWriteDeadline is for http.ResponseController. A handler's own deadline wins
+// over server.timeout.write.
+func (w *response) SetWriteDeadline(t time.Time) error {
+	w.exchange.live.OwnWriteDeadline()
+	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t)
 }

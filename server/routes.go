@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/hotsvc/svc/server/liveconn"
 )
 
 // RouteOptions are what the service's own routes show. Its funcs are called for
@@ -67,7 +69,7 @@ func Pattern() gin.HandlerFunc {
 //   - any method /v1/echo: for trying timeouts. It waits delay (a Go duration or
 //     a number of milliseconds, at most 1h, less when the request's context ends)
 //     and answers with what it was sent, headers left out, or with bytes
-//     (at most 64 MiB) of payload. It takes a body of at most 1 MiB.
+//     (at most 64 MiB) of payload.
 func Routes(r gin.IRouter, o RouteOptions) {
 	getOrHead := []string{http.MethodGet, http.MethodHead}
 	r.Match(getOrHead, "/livez", func(c *gin.Context) { writeOK(c) })
@@ -90,7 +92,7 @@ type check struct {
 
 func ready(c *gin.Context, readyFunc func() error) {
 	checks := []check{{Name: "accepting", OK: true}, {Name: "ready", OK: true}}
-	if isDraining(c.Request.Context()) {
+	if conn := liveconn.FromContext(c.Request.Context()); conn != nil && conn.Registry().Draining() {
 		checks[0] = check{Name: "accepting", Reason: "the server is draining"}
 	}
 	if readyFunc != nil {

@@ -189,12 +189,12 @@ func TestEchoRefuses(t *testing.T) {
 	}
 	wantProblem(t, get(t, c, base+"?delay=1h"), 503, "server.timeout.request")
 
-	ok := do(t, c, request(t, http.MethodPost, base, strings.NewReader(strings.Repeat("x", maxEchoBody))))
+	ok := do(t, c, request(t, http.MethodPost, base, strings.NewReader(strings.Repeat("x", 1<<20))))
 	if ok.StatusCode != 200 {
 		t.Errorf("1 MiB: %s %s", ok.Status, ok.body)
 	}
-	tooMuch := do(t, c, request(t, http.MethodPost, base, strings.NewReader(strings.Repeat("x", maxEchoBody+1))))
-	wantProblem(t, tooMuch, 413, "1 MiB")
+	tooMuch := do(t, c, request(t, http.MethodPost, base, strings.NewReader(strings.Repeat("x", 1<<20+1))))
+	wantProblem(t, tooMuch, 413, "server.limit.body_bytes")
 	if !tooMuch.Close {
 		t.Error("the connection with the rest of the body is kept")
 	}
@@ -206,7 +206,7 @@ func TestEchoFarTooLargeABody(t *testing.T) {
 	s := start(t, Options{Handler: Engine(RouteOptions{})})
 	for range 5 {
 		body := strings.NewReader(strings.Repeat("x", 16<<20))
-		wantProblem(t, do(t, client(t), request(t, http.MethodPost, "http://"+s.addr+"/v1/echo", body)), 413, "1 MiB")
+		wantProblem(t, do(t, client(t), request(t, http.MethodPost, "http://"+s.addr+"/v1/echo", body)), 413, "server.limit.body_bytes")
 	}
 }
 

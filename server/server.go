@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,22 +10,11 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-)
 
-// Limits on every connection.
-//
-// There is none on writing an answer: net/http starts that time with the
-// request, so a fixed one would cut off the answers that a longer
-// server.timeout.request, or none, allows. A client that stops reading holds its
-// connection until it goes away or the server drains.
-const (
-	readHeaderTimeout = 5 * time.Second
-	readTimeout       = 30 * time.Second // header and body
-	idleTimeout       = 120 * time.Second
-	maxHeaderBytes    = 1 << 20
+	"github.com/hotsvc/svc/server/certs"
+	"github.com/hotsvc/svc/server/liveconn"
 )
 
 // Options are what a Server is made of.
@@ -36,13 +26,27 @@ type Options struct {
 	Pin func(context.Context) (context.Context, func())
 	// Config returns the settings in force for a context: that of a request,
 	// after Pin, or one without a request, for what the server itself does.
-	// It is called for every request and must not block. Required.
+	// It is called for every request and must not block. It returns the same
+	// pointer until the settings change, and nobody changes what it points to.
+	// It is not called before Run. Required.
 	Config func(context.Context) *Config
+	// Certificates returns the certificate and the client CAs in force, for
+	// each handshake: Load of a [certs.Store]. Required where server.tls.mode
+	// is not off.
+	Certificates func() *certs.Material
 	// Handler is the application. Required.
 	Handler http.Handler
+	// Exempt reports the requests that server.limit.* says nothing about,
+	// server.limit.connections apart. nil: those for /livez and /readyz, so
+	// that a busy service is not taken for a dead one.
+	Exempt func(*http.Request) bool
 	// Logger gets panics of handlers and the complaints of net/http.
 	// nil: they are dropped.
 	Logger *slog.Logger
+	// AccessLogger gets a line for each request, at level info: method, path,
+	// status, time. Whether it is enabled is asked with the request's context.
+	// nil: there is no access log.
+	AccessLogger *slog.Logger
 	// Registerer gets the metrics, from New until Run has returned.
 	// nil: no metrics.
 	Registerer prometheus.Registerer
@@ -51,56 +55,54 @@ type Options struct {
 // Server serves an application on some listeners. Its methods may be called
 // from any goroutine.
 type Server struct {
-	pin      func(context.Context) (context.Context, func())
-	config   func(context.Context) *Config
-	handler  http.Handler
-	log      *slog.Logger
-	metrics  *metrics
-	http     *http.Server
-	conns    *connections
-	requests atomic.Int64 // handlers that have not returned
+	pin          func(context.Context) (context.Context, func())
+	config       func(context.Context) *Config
+	certificates func() *certs.Material
+	handler      http.Handler
+	exempt       func(*http.Request) bool
+	log, access  *slog.Logger
+	metrics      *metrics
 
-	listeners []net.Listener
-	started   atomic.Bool
-	stopOnce  sync.Once
-	stop      chan struct{} // closed by Close
+	registry *liveconn.Registry
+	limiter  *limiter
+	policy   atomic.Pointer[policy]
+	requests atomic.Int64 // handlers that have not returned
+	// handshakeErrors is how many TLS handshakes have failed.
+	handshakeErrors atomic.Uint64
+
+	started  atomic.Bool
+	stopOnce sync.Once
+	stop     chan struct{} // closed by Close
+
+	mu        sync.Mutex
+	listeners []net.Listener // of Run
 }
 
-// New makes a Server. From then on the listeners belong to it: they are closed
-// by Run or by Close. When New returns an error, they are still the caller's.
-func New(listeners []net.Listener, o Options) (*Server, error) {
+// New makes a Server. It opens nothing.
+func New(o Options) (*Server, error) {
 	switch {
-	case len(listeners) == 0:
-		return nil, errors.New("make server: no listener")
 	case o.Handler == nil:
 		return nil, errors.New("make server: no handler")
 	case o.Config == nil:
 		return nil, errors.New("make server: no func to read the settings")
 	}
 	s := &Server{
-		pin:       o.Pin,
-		config:    o.Config,
-		handler:   o.Handler,
-		log:       o.Logger,
-		conns:     newConnections(),
-		listeners: listeners,
-		stop:      make(chan struct{}),
+		pin:          o.Pin,
+		config:       o.Config,
+		certificates: o.Certificates,
+		handler:      o.Handler,
+		exempt:       o.Exempt,
+		log:          o.Logger,
+		access:       o.AccessLogger,
+		registry:     liveconn.NewRegistry(Default().Timeout.timeouts()),
+		limiter:      newLimiter(),
+		stop:         make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	s.http = &http.Server{
-		Handler:           http.HandlerFunc(s.serve),
-		Protocols:         &protocols,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
-		ConnState:         s.conns.hook,
-		ConnContext:       connContext,
+	if s.exempt == nil {
+		s.exempt = isHealthCheck
 	}
 	if o.Registerer != nil {
 		m, err := newMetrics(o.Registerer, s)
@@ -112,11 +114,26 @@ func New(listeners []net.Listener, o Options) (*Server, error) {
 	return s, nil
 }
 
-// Run serves until ctx ends, Close is called or a listener breaks, and then
-// drains: it stops accepting, serves what it has accepted, answers with
-// "Connection: close", and closes a connection when it has been idle for a
-// second. It returns when all connections are closed and all handlers have
-// returned. It may be called once.
+func isHealthCheck(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path == "/readyz" }
+
+// Apply makes the live settings of c count for the connections that are open and
+// the requests that run, as far as they say anything to them. It is to be called
+// after each change: [reload.Subscribe] does. Requests that begin later ask
+// Options.Config themselves. It does not block; with many connections it takes
+// about a microsecond for each.
+//
+// [reload.Subscribe]: https://pkg.go.dev/github.com/hotsvc/svc/reload#Subscribe
+func (s *Server) Apply(c Config) {
+	s.limiter.apply(c.Limit)
+	s.registry.SetLimit(c.Limit.Connections)
+	s.registry.SetTimeouts(c.Timeout.timeouts())
+}
+
+// Run serves on the listeners until ctx ends, Close is called or a listener
+// breaks, and then drains: it stops accepting, serves what it has accepted,
+// answers with "Connection: close", and closes a connection when it has been
+// idle for a second. It returns when all connections and listeners are closed
+// and all handlers have returned. It may be called once.
 //
 // What a handler has hijacked is waited for like a request.
 //
@@ -126,20 +143,30 @@ func New(listeners []net.Listener, o Options) (*Server, error) {
 // names what it cut off. A handler that did not notice still runs. After Close it
 // returns an error when something was cut off. When a listener broke, it drains
 // all the same and returns that error too.
-func (s *Server) Run(ctx context.Context) error {
+func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
 	if !s.started.CompareAndSwap(false, true) {
 		return errors.New("run server: called twice")
 	}
 	if s.metrics != nil {
 		defer s.metrics.unregister()
 	}
+	config := s.config(ctx)
+	serving, err := s.open(config, listeners)
+	if err != nil {
+		return errors.Join(fmt.Errorf("run server: %w", err), closeAll(listeners))
+	}
+	s.mu.Lock()
+	s.listeners = listeners
+	s.mu.Unlock()
+	s.Apply(*config)
 
-	ended := make(chan error, len(s.listeners))
+	hs := s.httpServer(config)
+	ended := make(chan error, len(listeners))
 	var accepting sync.WaitGroup
-	for _, ln := range s.listeners {
+	for _, ln := range serving {
 		accepting.Go(func() {
-			err := s.http.Serve(&listener{Listener: ln, set: s.conns})
-			ended <- fmt.Errorf("accept on %s: %w", ln.Addr(), err)
+			err := hs.Serve(ln)
+			ended <- fmt.Errorf("accept on %s: %w", addressOf(ln), err)
 		})
 	}
 
@@ -155,22 +182,68 @@ func (s *Server) Run(ctx context.Context) error {
 
 	// Readiness fails from here on. The listeners are closed after that, and
 	// every accept loop is over before a connection is looked at: one that was
-	// accepted but is not in the set yet would be lost.
-	s.conns.draining.Store(true)
-	closed := s.closeListeners()
+	// accepted but is not in the registry yet would be lost.
+	s.registry.Drain()
+	closed := closeAll(listeners)
 	accepting.Wait()
 	drained := s.drain(context.WithoutCancel(ctx))
 	// Nothing is left that it could cut off; it releases what is its own.
-	_ = s.http.Close()
+	_ = hs.Close()
 	return errors.Join(broken, closed, drained)
 }
 
-// Close stops at once: it closes the listeners, and Run, if it runs, closes all
-// connections and returns. It does not wait for Run. It may be called at any
-// time and more than once.
+// open puts what a connection needs on top of the listeners.
+func (s *Server) open(c *Config, listeners []net.Listener) ([]net.Listener, error) {
+	if len(listeners) == 0 {
+		return nil, errors.New("no listener")
+	}
+	secure := c.TLS.On()
+	var config *tls.Config
+	if secure {
+		if s.certificates == nil || s.certificates() == nil {
+			return nil, errors.New("server.tls.mode is not off, and there is no certificate")
+		}
+		config = certs.TLS(s.certificates, certs.TLSOptions{
+			NextProtos: []string{"h2", "http/1.1"}, Handshaked: s.registry.Secured,
+		})
+	}
+	serving := make([]net.Listener, len(listeners))
+	for i, ln := range listeners {
+		serving[i] = s.registry.Listener(ln, liveconn.ListenerOptions{H2C: c.H2C && !secure})
+		if secure {
+			serving[i] = tls.NewListener(serving[i], config)
+		}
+	}
+	return serving, nil
+}
+
+// httpServer is net/http's part. Its own timeouts are 0: the registry's count.
+func (s *Server) httpServer(c *Config) *http.Server {
+	secure := c.TLS.On()
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(secure)
+	protocols.SetUnencryptedHTTP2(c.H2C && !secure)
+	return &http.Server{ //nolint:gosec // its timeouts are those of the registry
+		Handler:        http.HandlerFunc(s.serve),
+		Protocols:      &protocols,
+		MaxHeaderBytes: int(c.MaxHeaderBytes),
+		// An OPTIONS * is limited, counted and drained like any other.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(complaints{s.log.Handler(), &s.handshakeErrors}, slog.LevelWarn),
+		ConnState:                    s.registry.ConnState,
+		ConnContext:                  s.registry.ConnContext,
+	}
+}
+
+// Close stops at once: Run, if it runs, closes all listeners and connections and
+// returns. It does not wait for Run. It may be called at any time and more than
+// once.
 func (s *Server) Close() error {
 	s.stopOnce.Do(func() { close(s.stop) })
-	return s.closeListeners()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return closeAll(s.listeners)
 }
 
 func (s *Server) stopped() bool {
@@ -182,29 +255,43 @@ func (s *Server) stopped() bool {
 	}
 }
 
-func (s *Server) closeListeners() error {
+func closeAll(listeners []net.Listener) error {
 	var errs []error
-	for _, ln := range s.listeners {
+	for _, ln := range listeners {
 		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, fmt.Errorf("close listener %s: %w", ln.Addr(), err))
+			errs = append(errs, fmt.Errorf("close listener %s: %w", addressOf(ln), err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Addrs returns the addresses of the listeners, in their order, with the port
-// that was given for port 0.
+// Addrs returns the addresses of Run's listeners, in their order, with the port
+// that was given for port 0; none before Run has begun to serve.
 func (s *Server) Addrs() []string {
-	addrs := make([]string, len(s.listeners))
-	for i, ln := range s.listeners {
-		addrs[i] = ln.Addr().String()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Addrs(s.listeners)
+}
+
+// Addrs returns the addresses of listeners as [Config.Listen] writes them.
+func Addrs(listeners []net.Listener) []string {
+	addrs := make([]string, len(listeners))
+	for i, ln := range listeners {
+		addrs[i] = addressOf(ln)
 	}
 	return addrs
 }
 
+func addressOf(ln net.Listener) string {
+	if addr := ln.Addr(); addr.Network() != "unix" {
+		return addr.String()
+	}
+	return unixPrefix + ln.Addr().String()
+}
+
 // Draining reports whether the server has begun to drain.
-func (s *Server) Draining() bool { return s.conns.draining.Load() }
+func (s *Server) Draining() bool { return s.registry.Draining() }
 
 // Connections returns how many connections are open, by kind and state, zeros
 // included.
-func (s *Server) Connections() map[Class]int { return s.conns.classes() }
+func (s *Server) Connections() map[liveconn.Class]int { return s.registry.Counts() }
