@@ -1,6 +1,7 @@
 // Package rivals measures the library pieces of this module beside those of
 // the field: one setting read, 10,000 keys reloaded, readers during reloads,
-// and the time from the edit of a file to its effect.
+// the time from the edit of a file to its effect, and what a request costs whose
+// timeouts are live, beside gin on net/http with static ones.
 //
 // Invariants:
 //
@@ -15,5 +16,6 @@
 //
 // It has a module of its own, so that nobody who uses ours gets the others with
 // it. The benchmarks name the library in a sub-benchmark, lib=NAME, ours first;
-// cmd/ratios measures everything and prints one table.
+// cmd/ratios measures everything and prints one table. The servers run in a
+// process of their own, which is this program once more: see [Serve].
 package rivals

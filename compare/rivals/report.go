@@ -45,7 +45,7 @@ type Row struct {
 type Figure struct {
 	Name  string  `json:"name"`
 	Value float64 `json:"value"`
-	Unit  string  `json:"unit"` // "ns" or "ms"
+	Unit  string  `json:"unit"` // "ns", "ms" or "%"
 	// Allocs is the number of allocations, where they were counted.
 	Allocs *float64 `json:"allocs,omitempty"`
 }

@@ -22,9 +22,10 @@ type Plan struct {
 	Quiet            time.Duration // for the file's layer
 	Dir              string        // where the file is edited
 	Seed             uint64        // for the intervals and the pauses between edits
+	Serve            ServePlan
 }
 
-// FullPlan is what the targets are judged by. It takes about two minutes. The
+// FullPlan is what the targets are judged by. It takes about five minutes. The
 // file is edited in dir.
 func FullPlan(dir string, seed uint64) Plan {
 	return Plan{
@@ -34,6 +35,12 @@ func FullPlan(dir string, seed uint64) Plan {
 		ReaderPairs: 16, ReaderRun: 500 * time.Millisecond,
 		Edits: 300, Quiet: 300 * time.Millisecond,
 		Dir: dir, Seed: seed,
+		Serve: ServePlan{
+			Conns: 16, Pairs: 30, Requests: 1000,
+			PacePairs: 16, PaceRun: time.Second, Interval: 8 * time.Millisecond,
+			Idle:    9000,
+			H2Conns: 200, H2Turns: 3, H2Turn: 4 * time.Second,
+		},
 	}
 }
 
@@ -54,7 +61,15 @@ func Run(ctx context.Context, plan Plan, progress func(step string)) (report *Re
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, libs.close()) }()
+	servers, err := startChild(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, servers.close()) }()
 	report = &Report{Machine: thisMachine(), Seed: plan.Seed}
+	serving := func(add func(context.Context, *child, Plan) error) func(context.Context, libraries, Plan) error {
+		return func(ctx context.Context, _ libraries, plan Plan) error { return add(ctx, servers, plan) }
+	}
 	for _, step := range []struct {
 		name string
 		add  func(context.Context, libraries, Plan) error
@@ -63,6 +78,10 @@ func Run(ctx context.Context, plan Plan, progress func(step string)) (report *Re
 		{"reloads", report.addReloads},
 		{"readers during reloads", report.addReaders},
 		{"edits of a file", report.addEdits},
+		{"requests", serving(report.addRequests)},
+		{"requests during reloads", serving(report.addReloading)},
+		{"idle connections", serving(report.addIdle)},
+		{"the end of HTTP/2 connections", serving(report.addGoAway)},
 	} {
 		progress(step.name)
 		if err := step.add(ctx, libs, plan); err != nil {

@@ -17,11 +17,18 @@ import (
 )
 
 // timeLimit is more than a slow machine needs.
-const timeLimit = 4 * time.Minute
+const timeLimit = 15 * time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if rivals.IsServer() {
+		if err := rivals.Serve(ctx, os.Stdin, os.Stdout); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, "ratios:", err)
+			os.Exit(1) //nolint:forbidigo // the same
+		}
+		return
+	}
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
 		_, _ = fmt.Fprintln(os.Stderr, "ratios:", err)
 		os.Exit(1) //nolint:forbidigo // the one place where the process ends by itself
