@@ -78,8 +78,7 @@ func (r *Report) addIdle(ctx context.Context, c *child, plan Plan) (err error) {
 			// Shorter each time, which is the expensive way, until it starts anew.
 			answer, err := c.call(command{Op: opIdle, Idle: time.Hour - time.Duration(changes%20)*time.Minute})
 			if err != nil {
-				<-done
-				return err
+				return errors.Join(err, <-done)
 			}
 			took = append(took, milliseconds(answer.Took))
 		}

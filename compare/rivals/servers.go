@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,8 +65,8 @@ type servers struct {
 func (s *servers) close() error {
 	_, err := s.reloader.quiet()
 	errs := []error{err}
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		errs = append(errs, s.closers[i]())
+	for _, closer := range slices.Backward(s.closers) {
+		errs = append(errs, closer())
 	}
 	return errors.Join(errs...)
 }
@@ -164,7 +165,7 @@ func openServers(ctx context.Context) (_ *servers, err error) {
 	if err := s.manager.Start(ctx); err != nil {
 		return nil, fmt.Errorf("start the manager: %w", err)
 	}
-	s.background(func(ctx context.Context) error { return s.manager.Run(ctx) })
+	s.background(ctx, s.manager.Run)
 	return s, errors.Join(
 		s.run(ctx, serverOurs, ours), s.run(ctx, serverMeasured, measured),
 		s.run(ctx, serverOursTLS, overTLS), s.run(ctx, serverOursH2C, withH2),
@@ -204,7 +205,7 @@ func (s *servers) run(ctx context.Context, name string, srv *server.Server) erro
 		return err
 	}
 	s.addresses[name] = ln.Addr().String()
-	s.background(func(ctx context.Context) error {
+	s.background(ctx, func(ctx context.Context) error {
 		err := srv.Run(ctx, []net.Listener{ln})
 		if errors.Is(err, server.ErrDrainTimeout) {
 			return nil // clients that do not care
@@ -227,7 +228,7 @@ func (s *servers) static(ctx context.Context, name string, certificate *tls.Cert
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	hs := &http.Server{
-		Handler: routes(requestTimeout(t.Request)), Protocols: &protocols,
+		Handler: routes(requestTimeout(t.Request)), Protocols: &protocols, //nolint:contextcheck // its requests have their own
 		ReadHeaderTimeout: t.ReadHeader, ReadTimeout: t.Read, WriteTimeout: t.Write, IdleTimeout: idle,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo),
 	}
@@ -239,7 +240,7 @@ func (s *servers) static(ctx context.Context, name string, certificate *tls.Cert
 			Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		})
 	}
-	s.background(func(ctx context.Context) error {
+	s.background(ctx, func(ctx context.Context) error {
 		stop := context.AfterFunc(ctx, func() { _ = hs.Close() }) // all its clients have ended
 		defer stop()
 		if err := hs.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
@@ -260,9 +261,9 @@ func requestTimeout(limit time.Duration) gin.HandlerFunc {
 	}
 }
 
-// background runs f until close.
-func (s *servers) background(f func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
+// background runs f until close, or until ctx ends.
+func (s *servers) background(ctx context.Context, f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(ctx)
 	var err error
 	var running sync.WaitGroup
 	running.Go(func() { err = f(ctx) })
