@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"slices"
@@ -105,7 +106,7 @@ func (s *service) backend() admin.Backend {
 				Healthy: g[0].State == stateServing, Version: version, KeeperPID: os.Getpid(),
 				Source:   newSourceStatus(top),
 				Revision: st.Revision, Pinned: st.Pinned, Fallback: st.Fallback, Generation: g[0].Number, Last: st.Last,
-				Generations: g, Listeners: s.server.Addrs(),
+				Generations: g, Listeners: s.addresses,
 			}
 		},
 		Config:      func() any { return s.manager.Settings() },
@@ -114,8 +115,9 @@ func (s *service) backend() admin.Backend {
 		Generations: func() any { return s.generations() },
 		Connections: func() any { return s.connectionList() },
 		Reload:      func(ctx context.Context) (any, error) { return s.manager.Reload(ctx) },
-		Plan: func(_ context.Context, name string, document []byte) (any, error) {
-			return s.plan(name, document)
+		Refresh:     s.refresh,
+		Plan: func(ctx context.Context, name string, document []byte) (any, error) {
+			return s.planDocument(ctx, name, document)
 		},
 		Rollback: func(ctx context.Context, revision string) (any, error) {
 			entry, err := s.manager.Rollback(ctx, revision)
@@ -128,7 +130,29 @@ func (s *service) backend() admin.Backend {
 	}
 }
 
-func (s *service) plan(name string, document []byte) (any, error) {
+// refresh answers with the changed keys, or with what they wait for.
+func (s *service) refresh(ctx context.Context) ([]string, error) {
+	entry, err := s.manager.Reload(ctx)
+	if err != nil {
+		return nil, err
+	}
+	code := 0
+	switch entry.Outcome {
+	case reload.Unchanged:
+		return nil, nil
+	case reload.Applied, reload.Restarted:
+		return entry.Changed, nil
+	case reload.Refused:
+		code = http.StatusUnprocessableEntity
+	case reload.Failed:
+		code = http.StatusServiceUnavailable
+	case reload.RestartFailed, reload.RestartRequired:
+		code = http.StatusConflict
+	}
+	return nil, &admin.StatusError{Status: code, Err: fmt.Errorf("%s: %s", entry.Outcome, entry.Reason)}
+}
+
+func (s *service) planDocument(ctx context.Context, name string, document []byte) (any, error) {
 	var values configsrc.Values
 	if document != nil {
 		var err error
@@ -139,6 +163,15 @@ func (s *service) plan(name string, document []byte) (any, error) {
 	p, err := s.manager.Plan(values)
 	if err != nil {
 		return nil, err
+	}
+	// What is unchanged is not read again: it stays what it is, whatever became
+	// of its files.
+	if p.Action == reload.ActionRestart || slices.ContainsFunc(p.Changes, func(c reload.Change) bool {
+		return strings.HasPrefix(c.Key, serverTLS+".") || strings.HasPrefix(c.Key, adminTLS+".")
+	}) {
+		if err := check(ctx, s.manager, values); err != nil {
+			return nil, err
+		}
 	}
 	result := planResult{Plan: p, Connections: map[string]int{}}
 	if p.Action == reload.ActionRestart {

@@ -299,7 +299,7 @@ func copyProgram(path string) error {
 // TestCanary: a secret in any place of a file shows in nothing that the program
 // prints.
 func TestCanary(t *testing.T) {
-	const canary = "canary-77aa"
+	const canary = "canary-77aa-0123456789"
 	f := newFolder(t, "server: {listen: ['127.0.0.1:0']}\nadmin: {token: "+canary+"}\npasswrd: "+canary+"\n")
 	r := f.start()
 	seen := &strings.Builder{}

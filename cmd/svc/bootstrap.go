@@ -2,9 +2,11 @@ package main
 
 import (
 	"cmp"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/hotsvc/svc/admin"
 	"github.com/hotsvc/svc/configsrc"
 	"github.com/hotsvc/svc/configsrc/file"
 	"github.com/hotsvc/svc/reload"
@@ -29,6 +32,7 @@ type bootstrap struct {
 	stateDir     string
 	admin        string
 	adminNamed   bool // by the user
+	client       *admin.Client
 	startTimeout time.Duration
 }
 
@@ -46,7 +50,7 @@ func (b *bootstrap) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&b.set, "set", nil, "key=value above all sources; repeatable (SVC_SET, one a line)")
 	flags.BoolVar(&b.strict, "strict", false, "refuse keys that are no settings (SVC_STRICT)")
 	flags.StringVar(&b.stateDir, "state-dir", "", "folder for last good, history and sockets (SVC_STATE_DIR, default "+defaultStateDir+")")
-	flags.StringVar(&b.admin, "admin", "", "admin address of the running service: unix:PATH or HOST:PORT (SVC_ADMIN, default the state folder's socket)")
+	flags.StringVar(&b.admin, "admin", "", "admin address of the running service: unix:PATH, HOST:PORT or https://HOST:PORT (SVC_ADMIN, default the state folder's socket); over TCP its token is in SVC_ADMIN_TOKEN or the file SVC_ADMIN_TOKEN_FILE, its CA in the file SVC_ADMIN_CA, and a client certificate in the files SVC_ADMIN_CERT and SVC_ADMIN_KEY")
 	flags.DurationVar(&b.startTimeout, "start-timeout", 0, "how long the first read of the source may take (SVC_START_TIMEOUT, default 10s)")
 }
 
@@ -63,6 +67,10 @@ func (b *bootstrap) resolve() error {
 	b.admin = cmp.Or(b.admin, b.getenv("SVC_ADMIN"))
 	b.adminNamed = b.admin != ""
 	b.admin = cmp.Or(b.admin, "unix:"+filepath.Join(b.stateDir, adminSocket))
+	var err error
+	if b.client, err = b.newClient(); err != nil {
+		return &exitError{2, err}
+	}
 	b.file = cmp.Or(b.file, b.getenv("SVC_FILE"))
 	if text := b.getenv("SVC_STRICT"); text != "" && !b.strict {
 		strict, err := strconv.ParseBool(text)
@@ -79,6 +87,91 @@ func (b *bootstrap) resolve() error {
 		b.startTimeout = d
 	}
 	return nil
+}
+
+// newClient makes the client of the running service. What its credentials are
+// is looked at only for an address on TCP, since the socket needs none.
+func (b *bootstrap) newClient() (*admin.Client, error) {
+	token, tokenFile := b.getenv("SVC_ADMIN_TOKEN"), b.getenv("SVC_ADMIN_TOKEN_FILE")
+	if token != "" && tokenFile != "" {
+		return nil, errors.New("SVC_ADMIN_TOKEN and SVC_ADMIN_TOKEN_FILE are both set: want one of them")
+	}
+	if strings.HasPrefix(b.admin, "unix:") {
+		return admin.NewClient(b.admin, admin.ClientOptions{})
+	}
+	if tokenFile != "" {
+		data, err := readCredential("SVC_ADMIN_TOKEN_FILE", tokenFile)
+		if err != nil {
+			return nil, err
+		}
+		if token = strings.TrimSpace(string(data)); token == "" {
+			return nil, fmt.Errorf("SVC_ADMIN_TOKEN_FILE: %s is empty", tokenFile)
+		}
+	}
+	config, err := b.clientTLS()
+	if err != nil {
+		return nil, err
+	}
+	return admin.NewClient(b.admin, admin.ClientOptions{Token: configsrc.Secret(token), TLS: config})
+}
+
+// clientTLS is nil where nothing of it is set.
+func (b *bootstrap) clientTLS() (*tls.Config, error) {
+	ca, cert, key := b.getenv("SVC_ADMIN_CA"), b.getenv("SVC_ADMIN_CERT"), b.getenv("SVC_ADMIN_KEY")
+	if ca == "" && cert == "" && key == "" {
+		return nil, nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca != "" {
+		pem, err := readCredential("SVC_ADMIN_CA", ca)
+		if err != nil {
+			return nil, err
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("SVC_ADMIN_CA: %s holds no certificate in PEM", ca)
+		}
+	}
+	if cert == "" && key == "" {
+		return config, nil
+	}
+	if cert == "" || key == "" {
+		return nil, errors.New("SVC_ADMIN_CERT and SVC_ADMIN_KEY go together: set both or none")
+	}
+	certPEM, err := readCredential("SVC_ADMIN_CERT", cert)
+	if err != nil {
+		return nil, err
+	}
+	keyPEM, err := readCredential("SVC_ADMIN_KEY", key)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("SVC_ADMIN_CERT %s and SVC_ADMIN_KEY %s: %w", cert, key, err)
+	}
+	config.Certificates = []tls.Certificate{pair}
+	return config, nil
+}
+
+// maxCredential bounds a credential's file, in bytes.
+const maxCredential = 1 << 20
+
+// readCredential reads the file that a variable names.
+func readCredential(variable, path string) ([]byte, error) {
+	f, err := os.Open(path) //nolint:gosec // the user names it
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxCredential+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	if len(data) > maxCredential {
+		return nil, fmt.Errorf("%s: %s is larger than 1 MiB", variable, path)
+	}
+	return data, nil
 }
 
 // layers are the places that settings come from, lowest priority first.
@@ -132,8 +225,17 @@ func parseSet(layer string, lines []string) (configsrc.Values, error) {
 	return values, nil
 }
 
-// newManager wires a manager over the configured sources. A stateDir of ""
-// makes one for a single question, which leaves nothing on disk.
+// newChecker makes a manager for a single question, which leaves nothing on
+// disk. A content is checked with its certificates.
+func (b *bootstrap) newChecker() (*reload.Manager[Config], error) {
+	m, err := b.newManager(reload.Options[Config]{})
+	if err == nil {
+		registerCertificates(m, nil, func() bool { return false })
+	}
+	return m, err
+}
+
+// newManager wires a manager over the configured sources.
 func (b *bootstrap) newManager(o reload.Options[Config]) (*reload.Manager[Config], error) {
 	layers, err := b.layers()
 	if err != nil {
@@ -144,15 +246,4 @@ func (b *bootstrap) newManager(o reload.Options[Config]) (*reload.Manager[Config
 	o.Strict = b.strict
 	o.StartTimeout = b.startTimeout
 	return reload.New(o)
-}
-
-// newLogger logs for people on a terminal, and for machines elsewhere.
-func newLogger(b *bootstrap, level slog.Leveler) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
-	if f, ok := b.stderr.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			return slog.New(slog.NewTextHandler(b.stderr, options))
-		}
-	}
-	return slog.New(slog.NewJSONHandler(b.stderr, options))
 }

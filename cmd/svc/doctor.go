@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 	"github.com/hotsvc/svc/admin"
 	"github.com/hotsvc/svc/reload"
-	"github.com/hotsvc/svc/server"
+	"github.com/hotsvc/svc/server/certs"
 )
 
 // finding is one thing that doctor looked at.
@@ -33,10 +34,10 @@ func newDoctorCommand(b *bootstrap) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check that the service could start here: source, content, state folder, addresses, limits",
+		Short: "Check that the service could start here: source, content, certificates, state folder, addresses, limits",
 		Long: `Read the configured source as a start would, check what it holds, and look at
-what else a start needs: the state folder, the addresses to listen on (where no
-service runs yet), and the system's limits.
+what else a start needs: certificates and their end, the state folder, the
+addresses to listen on (where no service runs yet), and the system's limits.
 
 Exit codes: 0 all is well, 1 something is not.`,
 		Example: "  svc doctor\n  SVC_FILE=/etc/svc.yaml svc doctor --output json",
@@ -63,7 +64,7 @@ Exit codes: 0 all is well, 1 something is not.`,
 }
 
 func (b *bootstrap) diagnose(ctx context.Context) (diagnosis, error) {
-	m, err := b.newManager(reload.Options[Config]{})
+	m, err := b.newChecker()
 	if err != nil {
 		return diagnosis{}, err
 	}
@@ -71,8 +72,13 @@ func (b *bootstrap) diagnose(ctx context.Context) (diagnosis, error) {
 	running := d.service(ctx, b)
 	if !b.fileIsThere() {
 		d.add("source file", true, defaultFile+" does not exist yet; \"svc run\" writes it")
-	} else if d.source(ctx, m) && d.content(ctx, m) && !running {
-		d.addresses(ctx, m)
+	} else if d.source(ctx, m) && d.content(ctx, m) {
+		if config, err := m.Candidate(); err == nil { // content has looked at it
+			d.certificates(ctx, config)
+			if !running {
+				d.addresses(ctx, config)
+			}
+		}
 	}
 	d.stateDir(b.stateDir, running)
 	d.limits()
@@ -84,15 +90,23 @@ func (d *diagnosis) add(check string, ok bool, detail string) {
 	d.OK = d.OK && ok
 }
 
-// service reports a running service, or that there is none: either is well.
+// service reports a running service, or that there is none: either is well. One
+// that does not answer as it should is not. It returns whether one may be there.
 func (d *diagnosis) service(ctx context.Context, b *bootstrap) bool {
 	var st status
 	err := b.ask(ctx, callTimeout, func(ctx context.Context, c *admin.Client) error { return c.Get(ctx, "/api/v1/status", &st) })
-	if err != nil {
+	var answer *admin.Problem
+	switch {
+	case err == nil:
+		d.add("service", st.Healthy, fmt.Sprintf("process %d at %s, revision %s, last change %s", st.KeeperPID, b.admin, st.Revision, st.Last.Outcome))
+	case noneRuns(err):
 		d.add("service", true, "none runs at "+b.admin)
 		return false
+	case errors.As(err, &answer):
+		d.add("service", false, fmt.Sprintf("one runs at %s and does not answer: %v (status %d)", b.admin, err, answer.Status))
+	default:
+		d.add("service", false, "it cannot be told how it does: "+err.Error())
 	}
-	d.add("service", st.Healthy, fmt.Sprintf("process %d at %s, revision %s, last change %s", st.KeeperPID, b.admin, st.Revision, st.Last.Outcome))
 	return true
 }
 
@@ -128,20 +142,46 @@ func (d *diagnosis) content(ctx context.Context, m *reload.Manager[Config]) bool
 	return true
 }
 
-func (d *diagnosis) addresses(ctx context.Context, m *reload.Manager[Config]) {
-	config, err := m.Candidate()
+// certificates shows until when they are good. That they are good now, the
+// content's check has found.
+func (d *diagnosis) certificates(ctx context.Context, c *Config) {
+	service, err := openServerMaterial(ctx, c.Server.TLS, certs.Options{})
+	d.certificate(serverTLS, service, err)
+	operator, err := openAdminMaterial(ctx, c.Admin.TLS, certs.Options{})
+	d.certificate(adminTLS, operator, err)
+}
+
+func (d *diagnosis) certificate(section string, m *material, err error) {
 	if err != nil {
-		return // content has said why
+		d.add(section, false, err.Error())
+		return
 	}
-	sockets, err := server.Listen(ctx, config.Server.Listen)
-	for _, s := range sockets {
-		_ = s.Close()
+	loaded := m.load()
+	if loaded == nil {
+		return
+	}
+	hours := int(time.Until(loaded.NotAfter()).Hours())
+	left := fmt.Sprintf("in %d days", hours/24)
+	if hours < 48 {
+		left = fmt.Sprintf("in %d hours", hours)
+	}
+	detail := fmt.Sprintf("%s, until %s, %s", loaded.Subject(), loaded.NotAfter().UTC().Format(time.DateTime+" MST"), left)
+	if err := m.Close(); err != nil {
+		detail += "; " + err.Error()
+	}
+	d.add(section, true, detail)
+}
+
+func (d *diagnosis) addresses(ctx context.Context, c *Config) {
+	l, err := listen(ctx, addressesOf(c))
+	if err == nil {
+		err = l.Close()
 	}
 	if err != nil {
 		d.add("addresses", false, err.Error())
 		return
 	}
-	d.add("addresses", true, strings.Join(config.Server.Listen, ", ")+" can be listened on")
+	d.add("addresses", true, strings.Join(slices.Concat(c.Server.Listen, c.Admin.Listen), ", ")+" can be listened on")
 }
 
 // stateDir checks that the folder can be written to. One that a service runs

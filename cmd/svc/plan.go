@@ -88,11 +88,11 @@ func (b *bootstrap) plan(ctx context.Context, name string, document []byte) (pla
 		return plan, "", &configsrc.InvalidError{Problems: answer.Problems}
 	case errors.As(err, &answer):
 		return plan, "", &exitError{1, answer}
-	case b.adminNamed || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED):
+	case b.adminNamed || !noneRuns(err):
 		// There is a service, or was to be one: the sources alone are no answer.
 		return plan, "", &exitError{2, err}
 	}
-	m, err := b.newManager(reload.Options[Config]{})
+	m, err := b.newChecker()
 	if err != nil {
 		return plan, "", err
 	}
@@ -105,9 +105,27 @@ func (b *bootstrap) plan(ctx context.Context, name string, document []byte) (pla
 			return plan, "", err
 		}
 	}
-	plan.Plan, err = m.Plan(values)
 	plan.Connections = map[string]int{}
+	if plan.Plan, err = m.Plan(values); err == nil {
+		err = check(ctx, m, values)
+	}
 	return plan, "the source, since no service is running", err
+}
+
+// noneRuns reports that a question was not answered because no service is there.
+func noneRuns(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// check tells whether a content can be built. Where it cannot, the error is a
+// *configsrc.InvalidError.
+func check(ctx context.Context, m *reload.Manager[Config], values configsrc.Values) error {
+	_, err := m.Check(ctx, values)
+	problems, err := problemsOf(err)
+	if err == nil && len(problems) > 0 {
+		err = &configsrc.InvalidError{Problems: problems}
+	}
+	return err
 }
 
 func (p planResult) text(w io.Writer, against string) {

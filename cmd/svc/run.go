@@ -64,7 +64,7 @@ func (b *bootstrap) run(ctx context.Context) error {
 		return err
 	}
 	level := new(slog.LevelVar)
-	log := newLogger(b, level)
+	log := newLogger(b.stderr, level)
 	if state.open {
 		log.Warn("the state folder is open to other users; it holds values of the config", "path", b.stateDir)
 	}
@@ -78,76 +78,75 @@ func (b *bootstrap) run(ctx context.Context) error {
 // service is one run of the service.
 type service struct {
 	*bootstrap
-	log      *slog.Logger
-	level    *slog.LevelVar
-	registry *prometheus.Registry
-	manager  *reload.Manager[Config]
-	server   *server.Server
-	since    time.Time // when it began to serve
-}
-
-// listeners are the service's sockets as a resource of the config: a busy port
-// fails the start like anything else that cannot be built.
-type listeners struct{ sockets []net.Listener }
-
-func (l *listeners) Close() error {
-	var errs []error
-	for _, s := range l.sockets {
-		// The server has closed them already, unless it never ran.
-		if err := s.Close(); !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	log          *slog.Logger
+	level        *slog.LevelVar
+	registry     *prometheus.Registry
+	manager      *reload.Manager[Config]
+	certificates certificates
+	server       *server.Server
+	addresses    []string // it listens on: the service's first, then the operator's
+	since        time.Time
 }
 
 func (s *service) run(ctx context.Context) error {
-	s.registry.MustRegister(
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
 	if err := s.writeDefault(); err != nil {
 		return err
 	}
+	sockets, err := s.wire() //nolint:contextcheck // its handlers have their requests' contexts
+	if err != nil {
+		return err
+	}
+	if err := s.manager.Start(ctx); err != nil {
+		return s.startError(err)
+	}
+	operator, err := admin.ListenUnix(ctx, filepath.Join(s.stateDir, adminSocket))
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx, operator, sockets.Get(s.manager.Load()))
+}
+
+// wire makes the parts and connects them. It opens nothing.
+func (s *service) wire() (*reload.Resource[Config, *listeners], error) {
 	var err error
 	s.manager, err = s.newManager(reload.Options[Config]{
 		StateDir: s.stateDir, Logger: s.log, Registerer: s.registry,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	sockets := reload.Register(s.manager, "listeners",
-		func(c *Config) []string { return c.Server.Listen },
-		func(ctx context.Context, addresses []string) (*listeners, error) {
-			l, err := server.Listen(ctx, addresses)
-			return &listeners{l}, reload.Retryable(err)
-		})
-	reload.Subscribe(s.manager, "log level",
-		func(c *Config) string { return c.Log.Level },
-		func(text string) { _ = s.level.UnmarshalText([]byte(text)) }) // validated
-	if err := s.manager.Start(ctx); err != nil {
-		return s.startError(err)
-	}
-	s.server, err = server.New(sockets.Get(s.manager.Load()).sockets, server.Options{
-		Pin:     s.manager.Pin,
-		Config:  func(ctx context.Context) *server.Config { return &s.manager.From(ctx).Config.Server },
-		Handler: server.Engine(server.RouteOptions{Public: s.public}), //nolint:contextcheck // its handlers have their requests' contexts
-		Logger:  s.log, Registerer: s.registry,
+	m := s.manager
+	// A cold start takes an outdated certificate: the service is not better off
+	// without any.
+	s.certificates = registerCertificates(m, s.log, func() bool { return m.Load() == nil })
+	sockets := registerListeners(m)
+	s.server, err = server.New(server.Options{
+		Pin:          m.Pin,
+		Config:       func(ctx context.Context) *server.Config { return &m.From(ctx).Config.Server },
+		Certificates: s.certificates.serverMaterial,
+		Handler:      server.Engine(server.RouteOptions{Public: s.public}),
+		Logger:       s.log,
+		AccessLogger: accessLogger(s.log, func(ctx context.Context) bool { return m.From(ctx).Config.Log.Access }),
+		Registerer:   s.registry,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.since = time.Now().UTC()
-	s.registry.MustRegister(s.generationGauge(stateServing), s.generationGauge(stateDraining))
-	operator, err := admin.ListenUnix(ctx, filepath.Join(s.stateDir, adminSocket))
-	if err != nil {
-		return err
-	}
-	return s.serve(ctx, operator)
+	reload.Subscribe(m, "server", func(c *Config) server.Config { return c.Server }, s.server.Apply)
+	reload.Subscribe(m, "log level",
+		func(c *Config) string { return c.Log.Level },
+		func(text string) { _ = s.level.UnmarshalText([]byte(text)) }) // validated
+	reload.Subscribe(m, "admin", func(c *Config) admin.Config { return c.Admin }, s.warnReadable)
+	s.registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		s.generationGauge(stateServing), s.generationGauge(stateDraining), newExpiries(s.certificates),
+	)
+	return sockets, nil
 }
 
 // serve runs the parts and ends them in turn: first the server, which finishes
-// its requests, then the manager they read from, then the operator's socket.
-func (s *service) serve(ctx context.Context, operator net.Listener) error {
+// its requests, then the manager they read from, then the operator's listeners.
+func (s *service) serve(ctx context.Context, socket net.Listener, sockets *listeners) error {
 	serverCtx, stopServer := context.WithCancel(ctx)
 	defer stopServer()
 	after := context.WithoutCancel(ctx)
@@ -156,28 +155,36 @@ func (s *service) serve(ctx context.Context, operator net.Listener) error {
 	adminCtx, stopAdmin := context.WithCancel(after)
 	defer stopAdmin()
 
+	service, operator := sockets.take()
+	s.addresses = append(server.Addrs(service), server.Addrs(operator)...)
+	s.since = time.Now().UTC()
+	handler := admin.Handler(s.backend(), s.registry)
 	var managing, administering, signalling sync.WaitGroup
-	var managerErr, adminErr error
+	var managerErr, adminErr, tcpErr error
 	managing.Go(func() {
 		managerErr = s.manager.Run(managerCtx)
 		stopServer() // nobody follows the config any more
 	})
 	administering.Go(func() {
-		adminErr = admin.Serve(adminCtx, operator, admin.Handler(s.backend(), s.registry), s.log)
+		adminErr = admin.Serve(adminCtx, socket, handler, s.log)
+		stopServer()
+	})
+	administering.Go(func() {
+		tcpErr = admin.ServeTCP(adminCtx, operator, handler, newAdminAccess(s.certificates).load, s.log)
 		stopServer()
 	})
 	signalling.Go(func() { s.handleSignals(managerCtx, stopServer) })
-	s.log.Info("serving", "addresses", s.server.Addrs(), "revision", s.manager.Load().ID,
+	s.log.Info("serving", "addresses", server.Addrs(service), "admin", server.Addrs(operator), "revision", s.manager.Load().ID,
 		"config", s.describeSource(), "state", s.stateDir, "version", version)
 
-	err := s.server.Run(serverCtx)
+	err := s.server.Run(serverCtx, service)
 	stopManager()
 	managing.Wait()
 	signalling.Wait()
 	stopAdmin()
 	administering.Wait()
 	s.log.Info("stopped")
-	return errors.Join(err, managerErr, adminErr)
+	return errors.Join(err, managerErr, adminErr, tcpErr)
 }
 
 func (s *service) public(ctx context.Context) (string, map[string]any) {

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -80,10 +83,21 @@ func (b *bootstrap) status(ctx context.Context, wait bool, timeout time.Duration
 func (b *bootstrap) ask(ctx context.Context, timeout time.Duration, call func(context.Context, *admin.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := call(ctx, admin.NewClient(b.admin))
+	err := call(ctx, b.client)
 	var answer *admin.Problem
-	if err == nil || errors.As(err, &answer) {
+	var untrusted *tls.CertificateVerificationError
+	var network *net.OpError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &answer) && answer.Status == http.StatusUnauthorized:
+		return fmt.Errorf("%w: the service at %s takes those of SVC_ADMIN_TOKEN or SVC_ADMIN_TOKEN_FILE, SVC_ADMIN_CERT and SVC_ADMIN_KEY", err, b.admin)
+	case errors.As(err, &answer):
 		return err
+	case errors.As(err, &untrusted):
+		return fmt.Errorf("the service at %s is not trusted: name its CA with SVC_ADMIN_CA: %w", b.admin, err)
+	case errors.As(err, &network) && network.Op == "remote error": // a TLS alert
+		return fmt.Errorf("the service at %s refuses the connection: show it a certificate with SVC_ADMIN_CERT and SVC_ADMIN_KEY: %w", b.admin, err)
 	}
 	return fmt.Errorf("no service answers at %s: start one with \"svc run\", or name it with --admin or SVC_STATE_DIR: %w", b.admin, err)
 }

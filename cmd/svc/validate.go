@@ -35,7 +35,7 @@ Exit codes: 0 it would start, 1 it would be refused, 2 it cannot be read.`,
 			if err := b.resolve(); err != nil {
 				return err
 			}
-			m, err := b.newManager(reload.Options[Config]{})
+			m, err := b.newChecker()
 			if err != nil {
 				return err
 			}

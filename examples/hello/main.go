@@ -53,28 +53,30 @@ func run(ctx context.Context, path string) error {
 		func(_ context.Context, name string) (*os.File, error) {
 			return os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // the operator names it
 		})
-	if err := m.Start(ctx); err != nil {
-		return err
-	}
 	router := gin.New()
 	router.GET("/hello/:name", func(c *gin.Context) { //nolint:contextcheck // its context is the request's
 		rev := m.From(c.Request.Context()) // one revision for the whole request
 		_, _ = fmt.Fprintln(visitors.Get(rev), c.Param("name"))
 		c.String(200, "%s, %s! (%d workers)\n", rev.Config.Greeting, c.Param("name"), rev.Config.Workers)
 	})
-	listeners, err := server.Listen(ctx, m.Load().Config.Server.Listen)
+	settings := func(ctx context.Context) *server.Config { return &m.From(ctx).Config.Server }
+	srv, err := server.New(server.Options{Pin: m.Pin, Config: settings, Handler: router})
 	if err != nil {
 		return err
 	}
-	settings := func(ctx context.Context) *server.Config { return &m.From(ctx).Config.Server }
-	srv, err := server.New(listeners, server.Options{Pin: m.Pin, Config: settings, Handler: router})
+	// Timeouts and limits follow on connections that are open, too.
+	reload.Subscribe(m, "server", func(c *Config) server.Config { return c.Server }, srv.Apply)
+	if err := m.Start(ctx); err != nil {
+		return err
+	}
+	listeners, err := server.Listen(ctx, m.Load().Config.Server.Listen)
 	if err != nil {
 		return err
 	}
 	following, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the last request has ended
 	followed := make(chan error, 1)
 	go func() { followed <- m.Run(following) }()
-	err = srv.Run(ctx)
+	err = srv.Run(ctx, listeners)
 	stop()
 	return errors.Join(err, <-followed)
 }

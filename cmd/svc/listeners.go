@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/hotsvc/svc/reload"
+	"github.com/hotsvc/svc/server"
+)
+
+// addresses are what to listen on.
+type addresses struct{ server, admin []string }
+
+func addressesOf(c *Config) addresses { return addresses{c.Server.Listen, c.Admin.Listen} }
+
+// listeners are the sockets of the service and of its operator as one resource
+// of the config: a busy port fails the start like anything else that cannot be
+// built, and nothing of the others is left open then.
+type listeners struct{ server, admin []net.Listener }
+
+// listen opens all addresses or none.
+func listen(ctx context.Context, a addresses) (*listeners, error) {
+	service, err := server.Listen(ctx, a.server)
+	if err != nil {
+		return nil, err
+	}
+	l := &listeners{server: service}
+	if l.admin, err = server.Listen(ctx, a.admin); err != nil {
+		// It speaks of the setting that it knows.
+		err = errors.New(strings.ReplaceAll(err.Error(), "server.listen", "admin.listen"))
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// registerListeners has the sockets opened with the first revision. A later one
+// with other addresses needs a restart, so whoever asks then is checking a
+// content, and gets none.
+func registerListeners(m *reload.Manager[Config]) *reload.Resource[Config, *listeners] {
+	return reload.Register(m, "listeners", addressesOf, func(ctx context.Context, a addresses) (*listeners, error) {
+		if m.Load() != nil {
+			return &listeners{}, nil
+		}
+		l, err := listen(ctx, a)
+		return l, reload.Retryable(err)
+	})
+}
+
+// take hands the sockets over to those who serve on them and close them.
+func (l *listeners) take() (service, operator []net.Listener) {
+	service, operator = l.server, l.admin
+	*l = listeners{}
+	return service, operator
+}
+
+// Close closes what was not taken.
+func (l *listeners) Close() error {
+	var errs []error
+	for _, sockets := range [][]net.Listener{l.server, l.admin} {
+		for _, s := range sockets {
+			if err := s.Close(); err != nil {
+				errs = append(errs, fmt.Errorf("close listener: %w", err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
