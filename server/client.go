@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -92,13 +93,20 @@ func (p *proxies) client(r *http.Request) (ip netip.Addr, forwarded bool) {
 // parseHop reads an address as proxies write it: with or without a port, one of
 // IPv6 with or without brackets.
 func parseHop(text string) (netip.Addr, bool) {
-	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")); err == nil {
-		return ip.Unmap().WithZone(""), true
-	}
 	if ap, err := netip.ParseAddrPort(text); err == nil {
 		return ap.Addr().Unmap().WithZone(""), true
 	}
-	return netip.Addr{}, false
+	inner, bracketed := strings.CutPrefix(text, "[")
+	if bracketed {
+		if text, bracketed = strings.CutSuffix(inner, "]"); !bracketed {
+			return netip.Addr{}, false
+		}
+	}
+	ip, err := netip.ParseAddr(text)
+	if err != nil || bracketed && ip.Is4() {
+		return netip.Addr{}, false
+	}
+	return ip.Unmap().WithZone(""), true
 }
 
 // peer is who is at the other end of the connection; ok is false on a unix
@@ -120,8 +128,24 @@ func forwardedAddr(ip netip.Addr) string { return net.JoinHostPort(ip.String(), 
 // X-Forwarded-For (server.trusted_proxies). It is RemoteAddr without the port;
 // where a proxy named the client, the Server has put it there with port 0, so
 // that gin.Context.ClientIP of an engine that trusts no proxy by itself returns
-// it too. It is invalid for a client on a unix socket that no proxy speaks for.
+// it too. It is invalid for a client on a unix socket that no proxy speaks for;
+// ClientIP is empty then.
 func ClientAddr(r *http.Request) netip.Addr {
 	ip, _ := peer(r)
 	return ip
+}
+
+// socketAddr is the local address of a request that came over a unix socket. It
+// does not say so: gin would believe every header of such a request, whoever has
+// connected.
+type socketAddr struct{ *net.UnixAddr }
+
+func (socketAddr) Network() string { return "socket" }
+
+// withSocketAddr puts it where net/http has put the address.
+func withSocketAddr(ctx context.Context, local net.Addr) context.Context {
+	if addr, ok := local.(*net.UnixAddr); ok {
+		return context.WithValue(ctx, http.LocalAddrContextKey, socketAddr{addr})
+	}
+	return ctx
 }

@@ -22,7 +22,9 @@ type Config struct {
 	// section 3.3). It says nothing where there is TLS.
 	H2C bool `config:"h2c"`
 	// MaxHeaderBytes bounds the header of a request; a longer one is answered
-	// with 431, on HTTP/2 with a reset.
+	// with 431. net/http grants 4 KiB more on HTTP/1, and on HTTP/2 as much as
+	// ten short fields need; a single field beyond the bound ends an HTTP/2
+	// connection.
 	MaxHeaderBytes Size    `config:"max_header_bytes" validate:"gte=256,lte=67108864"`
 	Timeout        Timeout `config:"timeout" reload:"live"`
 	Limit          Limit   `config:"limit" reload:"live"`
@@ -76,11 +78,15 @@ type Timeout struct {
 }
 
 // Limit is the section "server.limit"; 0 is no limit. What is refused never
-// reaches the application.
+// reaches the application, a body of unknown length apart. Preflights of CORS do
+// not reach it either, and count for connections only.
 type Limit struct {
-	// BodyBytes bounds a request's body: 413.
+	// BodyBytes bounds a request's body: 413. Where the length is not told
+	// before, reading beyond it fails with [*http.MaxBytesError], and a handler
+	// that returns without an answer then gets 413.
 	BodyBytes Size `config:"body_bytes" validate:"gte=0"`
-	// Concurrency bounds the requests that run at once: 429.
+	// Concurrency bounds the requests that run at once: 429. A place is free
+	// when the handler has returned.
 	Concurrency int `config:"concurrency" validate:"gte=0"`
 	// RPS bounds the requests a second, of all clients together: 429.
 	RPS float64 `config:"rps" validate:"gte=0,lte=1000000000"`

@@ -33,7 +33,7 @@ func isOrigin(text string) bool {
 		return true
 	}
 	u, err := url.Parse(text)
-	return err == nil && u.Scheme != "" && u.Host != "" && u.User == nil &&
+	return err == nil && u.Scheme != "" && u.Hostname() != "" && u.User == nil &&
 		u.Path == "" && !u.ForceQuery && u.RawQuery == "" && u.Fragment == "" &&
 		!strings.HasSuffix(text, "#") && strings.Count(text, "*") <= 1
 }

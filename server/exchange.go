@@ -38,7 +38,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.registry.Wake()
 	}()
 	conn := liveconn.FromContext(r.Context())
-	ctx := r.Context()
+	ctx := withSocketAddr(r.Context(), conn.LocalAddr())
 	if s.pin != nil {
 		pinned, release := s.pin(ctx)
 		defer release()
@@ -221,6 +221,6 @@ func (x *exchange) logAccess(took time.Duration) {
 		slog.String("proto", r.Proto),
 		slog.Int("status", x.status),
 		slog.Int64("bytes", x.bytes),
-		slog.Duration("took", took),
+		slog.Float64("took_ms", float64(took.Microseconds())/1e3),
 		slog.String("client", r.RemoteAddr))
 }

@@ -125,18 +125,18 @@ func listenError(addr string, err error) error {
 	_, isPath := strings.CutPrefix(addr, unixPrefix)
 	switch {
 	case errors.Is(err, fs.ErrPermission) && isPath:
-		return fmt.Errorf("listen on %s: this user may not make a socket there; choose another folder in server.listen, or let this user write to it: %w", addr, cause)
+		return fmt.Errorf("listen on %s: this user may not make a socket there; choose another folder, or let this user write to it: %w", addr, cause)
 	case errors.Is(err, errNotSocket):
-		return fmt.Errorf("listen on %s: there is something at the path that is no socket; remove it, or change server.listen: %w", addr, cause)
+		return fmt.Errorf("listen on %s: there is something at the path that is no socket; remove it, or choose another path: %w", addr, cause)
 	case errors.Is(err, errAddrInUse):
-		return fmt.Errorf("listen on %s: another program listens on this address; change server.listen or stop it: %w", addr, cause)
+		return fmt.Errorf("listen on %s: another program listens on this address; choose another, or stop it: %w", addr, cause)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, errAccess):
 		return fmt.Errorf("listen on %s: this user may not open the port; %s: %w", addr, portHint, cause)
 	case errors.Is(err, errAddrNotAvail):
-		return fmt.Errorf("listen on %s: this machine does not have the address; change server.listen, or bring the interface up: %w", addr, cause)
+		return fmt.Errorf("listen on %s: this machine does not have the address; choose another, or bring the interface up: %w", addr, cause)
 	}
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return fmt.Errorf("listen on %s: the host name does not resolve; change server.listen: %w", addr, cause)
+		return fmt.Errorf("listen on %s: the host name does not resolve: %w", addr, cause)
 	}
 	return fmt.Errorf("listen on %s: %w", addr, cause)
 }

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,4 +60,28 @@ func runChild(t *testing.T, addr string, edit func(*exec.Cmd)) string {
 		t.Fatalf("run the child: %v\n%s", err, out)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// Who may connect to a unix socket, Linux decides by its mode.
+func TestSocketMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "svc.sock")
+	listenAll(t, "unix:"+path)
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mode := info.Mode(); mode != fs.ModeSocket|0o660 {
+		t.Errorf("mode %v", mode)
+	}
+}
+
+// An abstract socket has no file.
+func TestAbstractSocket(t *testing.T) {
+	name := "@svc-" + strconv.Itoa(os.Getpid())
+	startOn(t, listenAll(t, "unix:"+name), Options{Handler: handler(hello)})
+	if a := get(t, overSocket(t, name), "http://svc/"); a.body != "hello" {
+		t.Errorf("answer %s %q", a.Status, a.body)
+	}
+	_, err := Listen(t.Context(), []string{"unix:" + name})
+	wantError(t, err, "listen on unix:"+name+": another program listens on this address")
 }

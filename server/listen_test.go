@@ -42,7 +42,7 @@ func TestListenAllOrNone(t *testing.T) {
 	defer func() { _ = taken[0].Close() }()
 
 	_, err = Listen(t.Context(), []string{freeAddr, takenAddr})
-	wantError(t, err, "listen on "+takenAddr+": another program listens on this address; change server.listen or stop it")
+	wantError(t, err, "listen on "+takenAddr+": another program listens on this address; choose another, or stop it")
 	again, err := Listen(t.Context(), []string{freeAddr})
 	if err != nil {
 		t.Fatalf("the first listener was not closed: %v", err)
@@ -53,9 +53,9 @@ func TestListenAllOrNone(t *testing.T) {
 func TestListenErrors(t *testing.T) {
 	// 192.0.2.1 is for documentation; a name below .invalid never resolves.
 	_, err := Listen(t.Context(), []string{"192.0.2.1:0"})
-	wantError(t, err, "listen on 192.0.2.1:0: this machine does not have the address; change server.listen")
+	wantError(t, err, "listen on 192.0.2.1:0: this machine does not have the address; choose another")
 	_, err = Listen(t.Context(), []string{"nobody.invalid:0"})
-	wantError(t, err, "listen on nobody.invalid:0: the host name does not resolve; change server.listen")
+	wantError(t, err, "listen on nobody.invalid:0: the host name does not resolve")
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = Listen(canceled, []string{"nobody.invalid:0"})

@@ -11,5 +11,5 @@ const (
 	errConnRefused  = windows.WSAECONNREFUSED
 
 	portHint = "another program may hold it for itself, or the system has reserved it " +
-		"(netsh interface ipv4 show excludedportrange protocol=tcp); change server.listen"
+		"(netsh interface ipv4 show excludedportrange protocol=tcp); choose another"
 )

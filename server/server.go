@@ -40,11 +40,14 @@ type Options struct {
 	// server.limit.connections apart. nil: those for /livez and /readyz, so
 	// that a busy service is not taken for a dead one.
 	Exempt func(*http.Request) bool
-	// Logger gets panics of handlers and the complaints of net/http.
+	// Logger gets panics of handlers and the complaints of net/http, failed TLS
+	// handshakes at level debug.
 	// nil: they are dropped.
 	Logger *slog.Logger
 	// AccessLogger gets a line for each request, at level info: method, path,
-	// status, time. Whether it is enabled is asked with the request's context.
+	// protocol, status (0 where a handler has taken the connection), bytes of the
+	// answer, time, client. Whether it is enabled is asked with the request's
+	// context.
 	// nil: there is no access log.
 	AccessLogger *slog.Logger
 	// Registerer gets the metrics, from New until Run has returned.
@@ -132,8 +135,10 @@ func (s *Server) Apply(c Config) {
 // Run serves on the listeners until ctx ends, Close is called or a listener
 // breaks, and then drains: it stops accepting, serves what it has accepted,
 // answers with "Connection: close", and closes a connection when it has been
-// idle for a second. It returns when all connections and listeners are closed
-// and all handlers have returned. It may be called once.
+// idle for a second. On HTTP/2 it says GOAWAY: with the next answer, or when the
+// connection is idle, which is then closed a second later. It returns when all
+// connections and listeners are closed and all handlers have returned. It may be
+// called once.
 //
 // What a handler has hijacked is waited for like a request.
 //

@@ -34,8 +34,9 @@ func units() []struct {
 
 // UnmarshalText reads a size. The error does not hold the text.
 func (s *Size) UnmarshalText(text []byte) error {
+	trimmed := strings.TrimSpace(string(text))
 	for _, u := range units() {
-		number, ok := strings.CutSuffix(string(text), u.suffix)
+		number, ok := strings.CutSuffix(trimmed, u.suffix)
 		if !ok {
 			continue
 		}

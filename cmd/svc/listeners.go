@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 
 	"github.com/hotsvc/svc/reload"
 	"github.com/hotsvc/svc/server"
@@ -25,13 +24,11 @@ type listeners struct{ server, admin []net.Listener }
 func listen(ctx context.Context, a addresses) (*listeners, error) {
 	service, err := server.Listen(ctx, a.server)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("server.listen: %w", err)
 	}
 	l := &listeners{server: service}
 	if l.admin, err = server.Listen(ctx, a.admin); err != nil {
-		// It speaks of the setting that it knows.
-		err = errors.New(strings.ReplaceAll(err.Error(), "server.listen", "admin.listen"))
-		return nil, errors.Join(err, l.Close())
+		return nil, errors.Join(fmt.Errorf("admin.listen: %w", err), l.Close())
 	}
 	return l, nil
 }

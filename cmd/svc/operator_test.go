@@ -135,7 +135,7 @@ func TestOperatorAddresses(t *testing.T) {
 	taken := busy.Addr().String()
 	config := settings{"server.listen": []string{freeAddress(t)}, "admin.listen": []string{taken}, "admin.token": adminToken}
 	f := newFolder(t, config.yaml(t))
-	f.svc("run").want(t, 1, taken, "change admin.listen")
+	f.svc("run").want(t, 1, taken, "admin.listen: listen on")
 	f.svc("doctor").want(t, 1, "BAD", "addresses", taken, "admin.listen")
 
 	same := config.with("admin.listen", config["server.listen"])
@@ -175,7 +175,7 @@ func TestLastGoodAfterABusyOperatorPort(t *testing.T) {
 	defer func() { _ = busy.Close() }()
 	f.edit(config.with("admin.listen", []string{busy.Addr().String()}).with("admin.token", adminToken).yaml(t))
 	r = f.start()
-	for _, says := range []string{"started from the last good configuration", "change admin.listen"} {
+	for _, says := range []string{"started from the last good configuration", "admin.listen: listen on"} {
 		if !strings.Contains(r.log.String(), says) {
 			t.Errorf("the log does not say %q: %s", says, r.log)
 		}
