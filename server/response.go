@@ -42,16 +42,19 @@ func (w *response) WriteHeader(status int) {
 		return
 	}
 	w.ResponseWriter.WriteHeader(status)
+	if informational {
+		w.exchange.live.Interim()
+	}
 }
 
 // commit sends the header. Whether the server drains is asked here and not at
 // the request's start, because the drain may have begun meanwhile.
 func (w *response) commit(status int) {
 	x := w.exchange
-	x.live.Answer()
 	if (x.last || x.server.registry.Draining()) && status != http.StatusSwitchingProtocols {
 		w.Header().Set("Connection", "close")
 	}
+	x.live.Answer() // after that: it looks at the header
 	// net/http panics for a status that there is not. Then nothing was sent.
 	w.ResponseWriter.WriteHeader(status)
 	w.status = status

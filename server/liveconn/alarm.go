@@ -96,7 +96,7 @@ func (c *Conn) ring() {
 // tell makes the end known to whoever works for the request.
 func (e end) tell() {
 	r := e.request
-	if e.handler {
+	if e.handler && r.Context.Err() == nil { // a context does not change its mind
 		r.timedOut.Store(true)
 		r.cancel()
 	}

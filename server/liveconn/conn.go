@@ -132,6 +132,11 @@ func (c *Conn) to(state http.ConnState) {
 			return
 		}
 		c.enter(phaseCustom)
+		// Its owner may use the connection below: none of our deadlines is left
+		// there. An error means that it is closed.
+		c.read.exact, c.write.exact = true, true
+		_ = c.armRead()
+		_ = c.armWrite()
 	case http.StateClosed:
 		c.enter(phaseGone)
 	}
@@ -166,7 +171,7 @@ func (c *Conn) retime() {
 	defer c.mu.Unlock()
 	c.rearmRead()
 	if c.write.blocked > 0 {
-		_ = c.write.arm(c.writeDeadline(), c.Conn.SetWriteDeadline)
+		_ = c.armWrite() // it is closed, if this fails
 	}
 	c.setAlarm(c.registry.timeouts.Load(), time.Now())
 }

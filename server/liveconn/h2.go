@@ -12,9 +12,13 @@ const (
 	// goAwayGrace is how long an idle connection stays open after a GOAWAY, for
 	// requests that were on their way.
 	goAwayGrace = 5 * time.Second
-	// goAwayRetry is when a GOAWAY is tried again that found another frame
-	// being written.
-	goAwayRetry = 50 * time.Millisecond
+	// goAwayLull is how long nothing must have been written before our GOAWAY:
+	// net/http calls a connection idle before it has flushed its buffer, which
+	// may begin in the middle of a frame, or with its first SETTINGS.
+	goAwayLull = 50 * time.Millisecond
+	// goAwayUnflushed is the same where nothing was written since it is idle,
+	// which is so when the client has reset the last stream.
+	goAwayUnflushed = time.Second
 )
 
 // h2 is what a connection knows when it speaks HTTP/2.
@@ -26,6 +30,7 @@ type h2 struct {
 	leaving chan struct{}
 	left    time.Time // when it was written; zero: not yet
 	retry   time.Time // it is not tried before
+	wrote   time.Time // when the last write ended
 }
 
 // preface looks for the start of an HTTP/2 connection without TLS (RFC 9113
@@ -82,8 +87,12 @@ func (c *Conn) idleOver(now time.Time) (again bool, _ int, _ error) {
 	if !c.h2.left.IsZero() {
 		return false, 0, io.EOF
 	}
-	if c.write.blocked > 0 {
-		c.h2.retry = now.Add(goAwayRetry)
+	quiet := c.h2.wrote.Add(goAwayLull)
+	if !c.h2.wrote.After(c.since) {
+		quiet = c.since.Add(goAwayUnflushed)
+	}
+	if c.write.blocked > 0 || now.Before(quiet) {
+		c.h2.retry = now.Add(goAwayLull)
 		return true, 0, nil
 	}
 	done := make(chan struct{})

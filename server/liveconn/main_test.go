@@ -3,63 +3,46 @@ package liveconn
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/hotsvc/svc/internal/memnet"
+	"github.com/hotsvc/svc/internal/testcert"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pipes is a listener in memory, so that time can be virtual.
+// pipes is a listener in memory, so that time can be virtual. It also takes in
+// connections that are made elsewhere.
 type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
+	*memnet.Listener
+	conns  chan<- net.Conn
+	closed <-chan struct{}
 }
 
-func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
+func newPipes() *pipes {
+	l := memnet.Listen()
+	return &pipes{l, l.Conns(), l.Done()}
 }
-
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.closed) })
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return pipeAddr{} }
-
-type pipeAddr struct{}
-
-func (pipeAddr) Network() string { return "pipe" }
-func (pipeAddr) String() string  { return "pipe" }
 
 func (p *pipes) dial(t *testing.T) net.Conn {
 	t.Helper()
-	ours, theirs := net.Pipe()
-	p.conns <- theirs
-	t.Cleanup(func() { _ = ours.Close() })
-	return ours
+	nc, err := p.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	return nc
 }
 
 // transport is what is between a client and the server.
@@ -101,7 +84,7 @@ func serve(t *testing.T, tr transport, timeouts Timeouts, handler http.HandlerFu
 	}
 	ln := s.Listener(s.pipes, ListenerOptions{H2C: tr.h2c})
 	if tr.tls {
-		cert := selfSigned(t)
+		cert := testcert.SelfSigned("server")
 		base := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
 		config := base.Clone()
 		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -113,7 +96,7 @@ func serve(t *testing.T, tr transport, timeouts Timeouts, handler http.HandlerFu
 			return c, nil
 		}
 		ln = tls.NewListener(ln, config)
-		s.certs = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "svc.test"}
+		s.certs = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: testcert.Host}
 		s.certs.RootCAs.AddCert(cert.Leaf)
 	}
 	go func() {
@@ -134,6 +117,13 @@ type answering struct {
 }
 
 func (w *answering) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *answering) WriteHeader(status int) {
+	w.ResponseWriter.WriteHeader(status)
+	if status < http.StatusOK && status != http.StatusSwitchingProtocols {
+		w.live.Interim()
+	}
+}
 
 func (w *answering) Write(p []byte) (int, error) {
 	w.live.Answer()
@@ -198,27 +188,5 @@ func (c *client) ended() <-chan struct{} {
 const get = "GET / HTTP/1.1\nHost: x\n\n"
 
 func hello(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }
-
-func selfSigned(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"svc.test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
-}
 
 var _ context.Context = (*Request)(nil)

@@ -29,7 +29,7 @@ func (c *Conn) beforeRead() error {
 	if c.phase == phaseClosing {
 		return io.EOF
 	}
-	if err := c.read.arm(c.readDeadline(), c.Conn.SetReadDeadline); err != nil {
+	if err := c.armRead(); err != nil {
 		return err
 	}
 	c.read.blocked++
@@ -81,9 +81,10 @@ func (c *Conn) received(p []byte) {
 		if c.read.mode == modePhase {
 			c.read.start = now
 		}
-	case c.signal == signalBody:
+	case c.signal != signalEnd && c.write.blocked == 0:
 		// A handler that first reads and then answers must not have spent
-		// the answer's time on reading.
+		// the answer's time on reading, nor a TLS handshake its own on the
+		// client's. A write under way keeps its time.
 		c.write.start = time.Time{}
 	}
 }
@@ -121,7 +122,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	switch {
 	case !t.IsZero() || c.phase == phaseCustom || c.signal >= signalBody:
 		c.read.set(t)
-		if c.signal == signalBody {
+		if c.signal == signalBody && t.IsZero() {
 			c.signal = signalEnd
 		}
 	case c.h2.on: // net/http clears it once, before it hands the connection over
@@ -133,16 +134,19 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 			c.read.begin(c.enter(phaseReading))
 		}
 	}
-	if c.read.blocked == 0 {
+	if c.read.blocked == 0 && c.phase != phaseCustom {
 		return nil
 	}
-	return c.read.arm(c.readDeadline(), c.Conn.SetReadDeadline)
+	return c.armRead()
 }
+
+// armRead sets the deadline of the connection below as far as it must be.
+func (c *Conn) armRead() error { return c.read.arm(c.readDeadline(), c.Conn.SetReadDeadline) }
 
 // rearmRead lets what the deadline has become count for a Read under way. A
 // connection that was closed meanwhile has none to set.
 func (c *Conn) rearmRead() {
 	if c.read.blocked > 0 {
-		_ = c.read.arm(c.readDeadline(), c.Conn.SetReadDeadline)
+		_ = c.armRead()
 	}
 }

@@ -85,12 +85,12 @@ func (l *requests) remove(r *Request) {
 // given. Every Begin needs one End, in the handler.
 func (r *Request) Begin(ctx context.Context, c *Conn, w http.ResponseWriter, hr *http.Request, now time.Time) {
 	r.Context, r.conn, r.method, r.path, r.began = ctx, c, hr.Method, hr.URL.Path, now
-	if hr.ProtoMajor == 2 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.h2.on { // PRI of HTTP/2 may reach a handler on HTTP/1
 		r.writer = w
 		r.body = hr.ContentLength != 0
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.inside.add(r)
 	c.wakeAt(r.due(c.registry.timeouts.Load()), now)
 }
@@ -136,8 +136,8 @@ func (r *Request) limitRest(begun time.Time) {
 	}
 }
 
-// Answer is the first write of the answer, or the first one after a handler has
-// read: the answer's time starts. net/http tells it for HTTP/1 itself.
+// Answer is called before the header of the answer is written: on HTTP/2 its time
+// starts. On HTTP/1 the first write starts it.
 func (r *Request) Answer() {
 	if r.writer == nil {
 		return
@@ -145,10 +145,26 @@ func (r *Request) Answer() {
 	c := r.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.h2.left.IsZero() && r.writer.Header().Get("Connection") == "close" {
+		// net/http writes a GOAWAY for this, which names the last stream. A
+		// second one must not name a higher one (RFC 9113 section 6.8).
+		c.h2.left = time.Now()
+	}
 	if r.answer.IsZero() {
 		now := time.Now()
 		r.answer = now
 		c.wakeAt(r.due(c.registry.timeouts.Load()), now)
+	}
+}
+
+// Interim is called after a header that is not yet the answer, such as that of
+// 103 (RFC 9110 section 15.2), was written: the answer's time has not started.
+func (r *Request) Interim() {
+	c := r.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.write.mode == modePhase && c.write.blocked == 0 {
+		c.write.start = time.Time{}
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 // be gone on with, and the alert by which TLS says good-bye would wait for the
 // peer once more.
 func (c *Conn) Write(p []byte) (int, error) {
-	for done := 0; ; {
-		if err := c.beforeWrite(false); err != nil {
+	for done, again := 0, false; ; again = true {
+		if err := c.beforeWrite(false, again); err != nil {
 			return done, err
 		}
 		n, err := c.Conn.Write(p[done:])
@@ -30,7 +30,7 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	}
 	// What has left the source and not arrived is lost when it is woken, so it
 	// cannot be.
-	if err := c.beforeWrite(true); err != nil {
+	if err := c.beforeWrite(true, false); err != nil {
 		return 0, err
 	}
 	n, err := rf.ReadFrom(r)
@@ -38,17 +38,17 @@ func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-func (c *Conn) beforeWrite(exact bool) error {
+func (c *Conn) beforeWrite(exact, again bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.dead != nil {
 		return c.dead
 	}
-	if c.write.mode == modePhase && (c.h2.on && c.write.blocked == 0 || c.write.start.IsZero()) {
+	if c.write.mode == modePhase && (c.h2.on && !again && c.write.blocked == 0 || c.write.start.IsZero()) {
 		c.write.start = time.Now()
 	}
-	c.write.exact = exact
-	if err := c.write.arm(c.writeDeadline(), c.Conn.SetWriteDeadline); err != nil {
+	c.write.exact = exact || c.phase == phaseCustom
+	if err := c.armWrite(); err != nil {
 		return err
 	}
 	c.write.blocked++
@@ -62,12 +62,19 @@ func (c *Conn) afterWrite(err error) (again bool) {
 	defer c.mu.Unlock()
 	c.write.blocked--
 	exact := c.write.exact
-	c.write.exact = false
+	c.write.exact = c.phase == phaseCustom
+	if c.h2.on {
+		c.h2.wrote = time.Now()
+	}
 	if err == nil || !isTimeout(err) {
 		return false
 	}
+	now := time.Now()
+	if exact && !over(c.write.armed, now) {
+		return false // it is the source that has timed out
+	}
 	c.write.stale = true
-	if !exact && !over(c.writeDeadline(), time.Now()) {
+	if !exact && !over(c.writeDeadline(), now) {
 		return true
 	}
 	if c.phase != phaseCustom {
@@ -112,8 +119,11 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if !c.h2.on || !t.IsZero() {
 		c.write.set(t)
 	}
-	if c.write.blocked == 0 {
+	if c.write.blocked == 0 && c.phase != phaseCustom {
 		return nil
 	}
-	return c.write.arm(c.writeDeadline(), c.Conn.SetWriteDeadline)
+	return c.armWrite()
 }
+
+// armWrite sets the deadline of the connection below as far as it must be.
+func (c *Conn) armWrite() error { return c.write.arm(c.writeDeadline(), c.Conn.SetWriteDeadline) }
