@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hotsvc/svc/internal/testcert"
 )
 
 // request is the head of a good one, whose lines the attacks replace.
@@ -230,8 +232,8 @@ func wantHeaders(t *testing.T, a response, contentType string) {
 
 // TestGoodRequests: what the attacks differ from does get through.
 func TestGoodRequests(t *testing.T) {
-	ours := newAuthority(t)
-	certificate := ours.issue(t, "127.0.0.1", "admin.test", "*.wild.test")
+	ours := testcert.NewAuthority("test CA")
+	certificate := ours.Issue("server", testcert.Hosts("127.0.0.1", "admin.test", "*.wild.test"))
 	s := startTCP(t, &Access{
 		Config: &Config{Token: canary, Hosts: []string{"ops.test"}, Listen: []string{"listen.test:9090", ":9091"}},
 		Names:  certificate.Leaf.DNSNames,

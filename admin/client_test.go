@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/hotsvc/svc/configsrc"
+	"github.com/hotsvc/svc/internal/testcert"
 )
 
 func newTestClient(t *testing.T, address string, o ClientOptions) *Client {
@@ -96,25 +97,25 @@ func TestClientRefusesWhatIsNoAnswer(t *testing.T) {
 
 // TestClientOverTCP: everything that can be asked for, together.
 func TestClientOverTCP(t *testing.T) {
-	ours, others := newAuthority(t), newAuthority(t)
-	server := ours.issue(t, "127.0.0.1", "svc.test")
+	ours, others := testcert.NewAuthority("test CA"), testcert.NewAuthority("test CA")
+	server := ours.Issue("server", testcert.Hosts("127.0.0.1", "svc.test"))
 	a := &Access{
-		Config: &Config{Token: canary}, TLS: serverTLS(server, ours), Names: server.Leaf.DNSNames, VerifyClient: VerifyClientBy(ours.pool()),
+		Config: &Config{Token: canary}, TLS: serverTLS(server, ours), Names: server.Leaf.DNSNames, VerifyClient: VerifyClientBy(ours.Pool()),
 	}
 	s := startTCP(t, a)
-	config := func(roots *authority, certificates ...tls.Certificate) *tls.Config {
-		return &tls.Config{RootCAs: roots.pool(), Certificates: certificates}
+	config := func(roots *testcert.Authority, certificates ...tls.Certificate) *tls.Config {
+		return &tls.Config{RootCAs: roots.Pool(), Certificates: certificates}
 	}
 	for _, c := range []struct {
 		name string
 		o    ClientOptions
 		says string
 	}{
-		{"all", ClientOptions{canary, config(ours, ours.issue(t, "operator"))}, ""},
-		{"no token", ClientOptions{"", config(ours, ours.issue(t, "operator"))}, "valid credentials"},
+		{"all", ClientOptions{canary, config(ours, ours.Issue("operator"))}, ""},
+		{"no token", ClientOptions{"", config(ours, ours.Issue("operator"))}, "valid credentials"},
 		{"no certificate", ClientOptions{canary, config(ours)}, "certificate required"},
-		{"a certificate of others", ClientOptions{canary, config(ours, others.issue(t, "operator"))}, "certificate"},
-		{"a service of others", ClientOptions{canary, config(others, ours.issue(t, "operator"))}, "unknown authority"},
+		{"a certificate of others", ClientOptions{canary, config(ours, others.Issue("operator"))}, "certificate"},
+		{"a service of others", ClientOptions{canary, config(others, ours.Issue("operator"))}, "unknown authority"},
 	} {
 		var a answer
 		err := newTestClient(t, "https://"+s.addr, c.o).Get(t.Context(), "/api/v1/status", &a)

@@ -7,17 +7,22 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hotsvc/svc/internal/testcert"
 )
 
+// forServers makes a certificate one that is not for clients.
+func forServers(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }
+
 func TestClientCertificates(t *testing.T) {
-	ours, others := newAuthority(t), newAuthority(t)
-	certificate := ours.issue(t, "127.0.0.1")
+	ours, others := testcert.NewAuthority("test CA"), testcert.NewAuthority("test CA")
+	certificate := ours.Issue("server", testcert.Hosts("127.0.0.1"))
 	section := &Config{TLS: TLS{Cert: "x", Key: "y", ClientCA: "z"}}
-	access := func(clients *authority) *Access {
-		return &Access{Config: section, TLS: serverTLS(certificate, clients), VerifyClient: VerifyClientBy(clients.pool())}
+	access := func(clients *testcert.Authority) *Access {
+		return &Access{Config: section, TLS: serverTLS(certificate, clients), VerifyClient: VerifyClientBy(clients.Pool())}
 	}
 	s := startTCP(t, access(ours))
-	operator := &tls.Config{RootCAs: ours.pool(), Certificates: []tls.Certificate{ours.issue(t, "operator")}, NextProtos: []string{"h2", "http/1.1"}}
+	operator := &tls.Config{RootCAs: ours.Pool(), Certificates: []tls.Certificate{ours.Issue("operator")}, NextProtos: []string{"h2", "http/1.1"}}
 	open := s.dialTLS(t, operator)
 	if got := open.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != "http/1.1" {
 		t.Errorf("protocol %q", got)
@@ -34,14 +39,14 @@ func TestClientCertificates(t *testing.T) {
 		t.Errorf("our own host in plain text: %d", a.StatusCode)
 	}
 
-	serverOnly := ours.issueFor(t, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, "operator")
+	serverOnly := ours.Issue("operator", forServers)
 	for name, config := range map[string]*tls.Config{
-		"no certificate":               {RootCAs: ours.pool()},
-		"of another CA":                {RootCAs: ours.pool(), Certificates: []tls.Certificate{others.issue(t, "operator")}},
-		"for servers":                  {RootCAs: ours.pool(), Certificates: []tls.Certificate{serverOnly}},
-		"TLS 1.1":                      {RootCAs: ours.pool(), Certificates: operator.Certificates, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11},
-		"no protocol that we have":     {RootCAs: ours.pool(), Certificates: operator.Certificates, NextProtos: []string{"h2"}},
-		"ours, in a chain with others": {RootCAs: ours.pool(), Certificates: []tls.Certificate{{Certificate: append(slices.Clone(serverOnly.Certificate), operator.Certificates[0].Certificate...), PrivateKey: serverOnly.PrivateKey}}},
+		"no certificate":               {RootCAs: ours.Pool()},
+		"of another CA":                {RootCAs: ours.Pool(), Certificates: []tls.Certificate{others.Issue("operator")}},
+		"for servers":                  {RootCAs: ours.Pool(), Certificates: []tls.Certificate{serverOnly}},
+		"TLS 1.1":                      {RootCAs: ours.Pool(), Certificates: operator.Certificates, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11},
+		"no protocol that we have":     {RootCAs: ours.Pool(), Certificates: operator.Certificates, NextProtos: []string{"h2"}},
+		"ours, in a chain with others": {RootCAs: ours.Pool(), Certificates: []tls.Certificate{{Certificate: append(slices.Clone(serverOnly.Certificate), operator.Certificates[0].Certificate...), PrivateKey: serverOnly.PrivateKey}}},
 	} {
 		config.ServerName = "127.0.0.1"
 		c := tls.Client(s.dial(t).Conn, config)
@@ -66,7 +71,7 @@ func TestClientCertificates(t *testing.T) {
 	}
 	// One that came in without a certificate while none was asked for.
 	s.access.Store(&Access{Config: &Config{Token: canary, TLS: TLS{Cert: "x", Key: "y"}}, TLS: serverTLS(certificate, nil)})
-	without := s.dialTLS(t, &tls.Config{RootCAs: ours.pool()})
+	without := s.dialTLS(t, &tls.Config{RootCAs: ours.Pool()})
 	if a := without.ask(t, request(s.addr)...); a.StatusCode != 200 {
 		t.Errorf("a token over TLS: %d", a.StatusCode)
 	}
@@ -99,19 +104,19 @@ func TestClientCertificates(t *testing.T) {
 }
 
 func TestVerifyClientBy(t *testing.T) {
-	ours, others := newAuthority(t), newAuthority(t)
-	verify := VerifyClientBy(ours.pool())
+	ours, others := testcert.NewAuthority("test CA"), testcert.NewAuthority("test CA")
+	verify := VerifyClientBy(ours.Pool())
 	leaf := func(c tls.Certificate) []*x509.Certificate { return []*x509.Certificate{c.Leaf} }
 	for _, c := range []struct {
 		name  string
 		chain []*x509.Certificate
 		ok    bool
 	}{
-		{"ours", leaf(ours.issue(t, "operator")), true},
-		{"of others", leaf(others.issue(t, "operator")), false},
-		{"of others, and their CA", append(leaf(others.issue(t, "operator")), others.cert), false},
-		{"of others, and our CA", append(leaf(others.issue(t, "operator")), ours.cert), false},
-		{"for servers", leaf(ours.issueFor(t, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, "operator")), false},
+		{"ours", leaf(ours.Issue("operator")), true},
+		{"of others", leaf(others.Issue("operator")), false},
+		{"of others, and their CA", append(leaf(others.Issue("operator")), others.Cert), false},
+		{"of others, and our CA", append(leaf(others.Issue("operator")), ours.Cert), false},
+		{"for servers", leaf(ours.Issue("operator", forServers)), false},
 		{"none", nil, false},
 	} {
 		if err := verify(c.chain); (err == nil) != c.ok {
@@ -122,20 +127,20 @@ func TestVerifyClientBy(t *testing.T) {
 
 // TestTLSAppears on a listener that is open.
 func TestTLSAppears(t *testing.T) {
-	ours := newAuthority(t)
+	ours := testcert.NewAuthority("test CA")
 	s := startTCP(t, &Access{Config: &Config{Token: canary}})
 	before := s.dial(t)
 	if a := before.ask(t, request(s.addr)...); a.StatusCode != 200 {
 		t.Fatalf("%d", a.StatusCode)
 	}
-	s.access.Store(&Access{Config: &Config{Token: canary, TLS: TLS{Cert: "x", Key: "y"}}, TLS: serverTLS(ours.issue(t, "127.0.0.1"), nil)})
+	s.access.Store(&Access{Config: &Config{Token: canary, TLS: TLS{Cert: "x", Key: "y"}}, TLS: serverTLS(ours.Issue("server", testcert.Hosts("127.0.0.1")), nil)})
 	a := before.ask(t, request(s.addr)...)
 	if a.StatusCode != 403 || !strings.Contains(a.body, "TLS now") || !a.Close {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 	wantHeaders(t, a, "application/problem+json")
 	before.wantClosed(t)
-	if a := s.dialTLS(t, &tls.Config{RootCAs: ours.pool()}).ask(t, request(s.addr)...); a.StatusCode != 200 {
+	if a := s.dialTLS(t, &tls.Config{RootCAs: ours.Pool()}).ask(t, request(s.addr)...); a.StatusCode != 200 {
 		t.Errorf("over TLS: %d", a.StatusCode)
 	}
 	if a := s.dial(t).ask(t, request(s.addr)...); a.StatusCode != http.StatusBadRequest {

@@ -5,55 +5,29 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hotsvc/svc/internal/memnet"
 )
-
-// pipes is a listener in memory, so that time can be virtual.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.closed) })
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return pipeAddr{} }
-
-type pipeAddr struct{}
-
-func (pipeAddr) Network() string { return "pipe" }
-func (pipeAddr) String() string  { return "pipe" }
-
-func (p *pipes) dial(t *testing.T) *raw {
-	t.Helper()
-	ours, theirs := net.Pipe()
-	p.conns <- theirs
-	t.Cleanup(func() { _ = ours.Close() })
-	return newRaw(t, ours)
-}
 
 // bubble is what a test under virtual time works with.
 type bubble struct {
 	t *testing.T
 	s *running
-	p *pipes
+	l *memnet.Listener
+}
+
+// dial is a new connection of a client.
+func (b bubble) dial() *raw {
+	b.t.Helper()
+	nc, err := b.l.Dial(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { _ = nc.Close() })
+	return newRaw(b.t, nc)
 }
 
 // inBubble runs a test of a Server under virtual time, and checks how long the
@@ -61,9 +35,9 @@ type bubble struct {
 func inBubble(t *testing.T, o Options, edit func(*Config), wantDrain time.Duration, wantErr error, f func(bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPipes()
-		s := startOn(t, []net.Listener{p}, o, edit)
-		f(bubble{t, s, p})
+		l := memnet.Listen()
+		s := startOn(t, []net.Listener{l}, o, edit)
+		f(bubble{t, s, l})
 		synctest.Wait()
 		began := time.Now()
 		s.stop()
@@ -79,7 +53,7 @@ func inBubble(t *testing.T, o Options, edit func(*Config), wantDrain time.Durati
 
 func TestDrainTakes(t *testing.T) {
 	idle := func(b bubble) {
-		c := b.p.dial(b.t)
+		c := b.dial()
 		c.send(b.t, getRoot)
 		c.receive(b.t)
 	}
@@ -106,34 +80,34 @@ func TestDrainTakes(t *testing.T) {
 		}},
 		{"idle, short limit: half of it", handler(hello), 500 * time.Millisecond, 250 * time.Millisecond, nil, idle},
 		{"new: the header's time", handler(hello), 30 * time.Second, Default().Timeout.ReadHeader, nil, func(b bubble) {
-			b.p.dial(b.t)
+			b.dial()
 		}},
 		{"half a header: the header's time", handler(hello), 30 * time.Second, Default().Timeout.ReadHeader, nil, func(b bubble) {
-			c := b.p.dial(b.t)
+			c := b.dial()
 			c.send(b.t, "GET /")
 			// net/http answers 400 if its timer is the first, and a pipe has no buffer.
 			go func() { _, _ = io.Copy(io.Discard, c) }()
 		}},
 		{"a byte after an answer: the header's time", handler(hello), 30 * time.Second, Default().Timeout.ReadHeader, nil, func(b bubble) {
-			c := b.p.dial(b.t)
+			c := b.dial()
 			c.send(b.t, getRoot)
 			c.receive(b.t)
 			synctest.Wait() // for idleness
 			c.send(b.t, "G")
 		}},
 		{"new, shorter limit: nothing is lost", handler(hello), 3 * time.Second, 3 * time.Second, nil, func(b bubble) {
-			b.p.dial(b.t)
+			b.dial()
 		}},
 		{"half a header, shorter limit", handler(hello), 3 * time.Second, 3 * time.Second, ErrDrainTimeout, func(b bubble) {
-			b.p.dial(b.t).send(b.t, "GET /")
+			b.dial().send(b.t, "GET /")
 		}},
 		{"a request: its time", slow, 30 * time.Second, 7 * time.Second, nil, func(b bubble) {
-			c := b.p.dial(b.t)
+			c := b.dial()
 			c.send(b.t, getRoot)
 			go func() { _, _ = c.r.ReadByte() }()
 		}},
 		{"a request, shorter limit", slow, 5 * time.Second, 5 * time.Second, ErrDrainTimeout, func(b bubble) {
-			b.p.dial(b.t).send(b.t, getRoot)
+			b.dial().send(b.t, getRoot)
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -158,7 +132,7 @@ func TestDrainTimeoutIsLive(t *testing.T) {
 				c.Timeout.Request = 0
 			}
 			inBubble(t, Options{Handler: stuck}, edit, tt.want, ErrDrainTimeout, func(b bubble) {
-				b.p.dial(b.t).send(b.t, getRoot)
+				b.dial().send(b.t, getRoot)
 				changed := Default()
 				changed.Drain.Timeout = tt.second
 				// 10 s after the stop, which follows at once; 1 ms later, so that it
@@ -172,7 +146,7 @@ func TestDrainTimeoutIsLive(t *testing.T) {
 // The default of 15 s, without waiting for it.
 func TestDefaultRequestTime(t *testing.T) {
 	inBubble(t, Options{Handler: handler(untilDone)}, func(*Config) {}, 0, nil, func(b bubble) {
-		c := b.p.dial(b.t)
+		c := b.dial()
 		began := time.Now()
 		c.send(b.t, "GET / HTTP/1.1\nHost: x\nConnection: close\n\n")
 		wantProblem(b.t, c.receive(b.t), 503, "server.timeout.request")
@@ -193,7 +167,7 @@ func TestLongAnswerIsNotCutOff(t *testing.T) {
 		}
 	})
 	inBubble(t, Options{Handler: h}, edit, maxLinger, nil, func(b bubble) {
-		c := b.p.dial(b.t)
+		c := b.dial()
 		if err := c.SetDeadline(time.Time{}); err != nil {
 			b.t.Fatal(err)
 		}

@@ -10,12 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/hotsvc/svc/configsrc"
+	"github.com/hotsvc/svc/internal/testcert"
 )
 
 func TestValidateTLS(t *testing.T) {
-	ca := newAuthority(t)
-	cert, key := ca.issue(t, "server")
-	_, otherKey := ca.issue(t, "other")
+	ca := testcert.NewAuthority("authority")
+	cert, key := testcert.PEM(ca.Issue("server"))
+	_, otherKey := testcert.PEM(ca.Issue("other"))
 	const secret = "secret, and no PEM"
 	for _, tt := range []struct {
 		name               string
@@ -29,7 +30,7 @@ func TestValidateTLS(t *testing.T) {
 		{name: "tls", mode: ModeTLS, cert: cert, key: key},
 		{name: "tls by files", mode: ModeTLS, cert: "file:/no/such/cert", key: "file:/no/such/key"},
 		{name: "tls, and authorities for later", mode: ModeTLS, cert: cert, key: key, ca: secret},
-		{name: "mtls", mode: ModeMTLS, cert: cert, key: key, ca: ca.pem},
+		{name: "mtls", mode: ModeMTLS, cert: cert, key: key, ca: ca.PEM},
 		{name: "mtls by a file", mode: ModeMTLS, cert: cert, key: key, ca: "file:ca.pem"},
 		{name: "tls without all", mode: ModeTLS, missing: []string{"tls.cert", "tls.key"}},
 		{name: "tls without a key", mode: ModeTLS, cert: cert, missing: []string{"tls.key"}},

@@ -179,7 +179,7 @@ func TestDrainUnderH2Load(t *testing.T) {
 			if secure {
 				sec := startTLS(t, o, nil)
 				s, url = sec.running, "https://"
-				connect = func() *http.Client { return sec.https(t, sec.authority.client(t, nil), http2) }
+				connect = func() *http.Client { return sec.https(t, sec.clientTLS(nil), http2) }
 			} else {
 				s, url = start(t, o, allowH2C), "http://"
 				connect = func() *http.Client { return h2c(t) }

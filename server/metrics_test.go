@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/hotsvc/svc/internal/memnet"
 	"github.com/hotsvc/svc/server/liveconn"
 )
 
@@ -171,12 +172,12 @@ func TestRunRefuses(t *testing.T) {
 	if s, err = New(Options{Config: config, Handler: handler(hello)}); err != nil {
 		t.Fatal(err)
 	}
-	listener := newPipes()
+	listener := memnet.Listen()
 	if err := s.Run(t.Context(), []net.Listener{listener}); err == nil || !strings.Contains(err.Error(), "there is no certificate") {
 		t.Errorf("TLS without a certificate: %v", err)
 	}
 	select {
-	case <-listener.closed:
+	case <-listener.Done():
 	default:
 		t.Error("the listener is left open")
 	}

@@ -47,7 +47,7 @@ func underRate(t *testing.T, edit func(*Config), f func(rated)) {
 	t.Helper()
 	idle := func(c *Config) { edit(c); c.Timeout.Idle = 0 }
 	inBubble(t, Options{Handler: handler(hello)}, idle, maxLinger, nil, func(b bubble) {
-		c := b.p.dial(b.t)
+		c := b.dial()
 		if err := c.SetDeadline(time.Time{}); err != nil {
 			t.Fatal(err)
 		}

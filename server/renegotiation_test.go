@@ -50,5 +50,5 @@ func TestRenegotiation(t *testing.T) {
 		t.Errorf("the request was served: %s", text)
 	}
 	eventually(t, "no connection", func() bool { return total(s.running) == 0 })
-	s.mustDialTLS(t, s.authority.client(t, nil)) // others are served
+	s.mustDialTLS(t, s.clientTLS(nil)) // others are served
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/hotsvc/svc/internal/testcert"
 )
 
 // showTLS answers with what the connection is.
@@ -26,10 +28,10 @@ func showTLS(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestProtocols(t *testing.T) {
-	clientCA := newAuthority(t)
+	clientCA := testcert.NewAuthority("authority")
 	for _, tt := range []struct {
 		name      string
-		mutual    *authority
+		mutual    *testcert.Authority
 		protocols func(*http.Protocols)
 		want      string
 	}{
@@ -40,7 +42,7 @@ func TestProtocols(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := startTLS(t, Options{Handler: handler(showTLS)}, tt.mutual)
-			a := get(t, s.https(t, s.authority.client(t, tt.mutual), tt.protocols), "https://"+s.addr+"/")
+			a := get(t, s.https(t, s.clientTLS(tt.mutual), tt.protocols), "https://"+s.addr+"/")
 			if a.body != tt.want {
 				t.Errorf("answer %s %q, want %q", a.Status, a.body, tt.want)
 			}
@@ -68,7 +70,7 @@ func TestTLSVersions(t *testing.T) {
 	for version, ok := range map[uint16]bool{
 		tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true,
 	} {
-		config := s.authority.client(t, nil)
+		config := s.clientTLS(nil)
 		config.MinVersion, config.MaxVersion = version, version
 		_, _, err := s.dialTLS(t, config)
 		if (err == nil) != ok {
@@ -93,7 +95,7 @@ func TestCertificateSwapsInPlace(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			s := startTLS(t, Options{Handler: handler(hello)}, nil)
-			config := s.authority.client(t, nil)
+			config := s.clientTLS(nil)
 			config.MaxVersion = version
 			c, tc := s.mustDialTLS(t, config)
 			wantCertificate(t, tc, "first", false)
@@ -117,10 +119,10 @@ func TestCertificateSwapsInPlace(t *testing.T) {
 func TestClientCAIsTakenAway(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
-			first, second := newAuthority(t), newAuthority(t)
+			first, second := testcert.NewAuthority("authority"), testcert.NewAuthority("authority")
 			h := &counted{}
 			s := startTLS(t, Options{Handler: h}, first)
-			config := s.authority.client(t, first)
+			config := s.clientTLS(first)
 			config.MaxVersion = version
 			c, _ := s.mustDialTLS(t, config)
 			_, tc := s.mustDialTLS(t, config)
@@ -139,14 +141,14 @@ func TestClientCAIsTakenAway(t *testing.T) {
 					t.Errorf("%s is served", who)
 				}
 			}
-			refused("a client of another authority", s.authority.client(t, second))
-			refused("a client without a certificate", s.authority.client(t, nil))
+			refused("a client of another authority", s.clientTLS(second))
+			refused("a client without a certificate", s.clientTLS(nil))
 			s.swap(t, "first", second)
 			refused("a client of the authority that is gone, with a ticket", config)
 			if n := h.calls.Load(); n != calls {
 				t.Errorf("the handler ran %d times for them", n-calls)
 			}
-			s.mustDialTLS(t, func() *tls.Config { c := s.authority.client(t, second); c.MaxVersion = version; return c }())
+			s.mustDialTLS(t, func() *tls.Config { c := s.clientTLS(second); c.MaxVersion = version; return c }())
 			c.send(t, getRoot) // what is open goes on
 			if a := c.receive(t); a.StatusCode != 200 {
 				t.Errorf("on the open connection: %s", a.Status)
@@ -223,7 +225,7 @@ func TestServerNames(t *testing.T) {
 		"svc.test", "other.test", "", "SVC.TEST.", "xn--bad", strings.Repeat("a", 255) + ".test",
 		"a b", "..", "svc.test\x00evil", "ünïcode.test", strings.Repeat("x.", 2000), "127.0.0.1", "[::1]",
 	} {
-		config := s.authority.client(t, nil)
+		config := s.clientTLS(nil)
 		// The client must not be the one to refuse.
 		config.ServerName, config.InsecureSkipVerify = name, true
 		c, tc, err := s.dialTLS(t, config)
@@ -239,7 +241,7 @@ func TestServerNames(t *testing.T) {
 			t.Errorf("%.20q: %s", name, a.Status)
 		}
 	}
-	s.mustDialTLS(t, s.authority.client(t, nil))
+	s.mustDialTLS(t, s.clientTLS(nil))
 }
 
 // wantCloseNotify reads until TLS says that the server has closed, which a cut
@@ -255,7 +257,7 @@ func TestDrainOfIdleTLSConnections(t *testing.T) {
 	s := startTLS(t, Options{Handler: handler(hello)}, nil)
 	var idle []*raw
 	for range 5 {
-		c, _ := s.mustDialTLS(t, s.authority.client(t, nil))
+		c, _ := s.mustDialTLS(t, s.clientTLS(nil))
 		idle = append(idle, c)
 	}
 	asks := idle[0]

@@ -81,7 +81,7 @@ func (f *folder) replace(name, text string) {
 func TestCertificateUnderAnOpenConnection(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "")
-	firstCert, firstKey := validPair(t, "first")
+	firstCert, firstKey := validPair("first")
 	config := settings{
 		"server.listen": []string{"127.0.0.1:0"}, "server.tls.mode": "tls",
 		"server.tls.cert": firstCert, "server.tls.key": firstKey,
@@ -104,7 +104,7 @@ func TestCertificateUnderAnOpenConnection(t *testing.T) {
 		t.Errorf("the metric says %v", time.Unix(int64(got), 0))
 	}
 
-	secondCert, secondKey := validPair(t, "second")
+	secondCert, secondKey := validPair("second")
 	config = config.with("server.tls.cert", secondCert).with("server.tls.key", secondKey)
 	r.applied(r.apply(config), "server.tls.cert", "server.tls.key")
 	goesOn()
@@ -112,7 +112,7 @@ func TestCertificateUnderAnOpenConnection(t *testing.T) {
 		t.Errorf("served %q after a change in the config", name)
 	}
 
-	thirdCert, thirdKey := validPair(t, "third")
+	thirdCert, thirdKey := validPair("third")
 	f.write("server.pem", thirdCert)
 	f.write("server.key", thirdKey)
 	config = config.with("server.tls.cert", "file:server.pem").with("server.tls.key", "file:server.key")
@@ -123,7 +123,7 @@ func TestCertificateUnderAnOpenConnection(t *testing.T) {
 	}
 
 	// The files change and the config does not. In between they do not match.
-	fourthCert, fourthKey := validPair(t, "fourth")
+	fourthCert, fourthKey := validPair("fourth")
 	f.replace("server.pem", fourthCert)
 	if name := served(t, tlsAddress(r)); name != "third" {
 		t.Errorf("served %q with half of the files replaced", name)
@@ -151,11 +151,11 @@ func TestCertificateUnderAnOpenConnection(t *testing.T) {
 func TestBadCertificates(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "")
-	cert, key := validPair(t, "good")
-	_, otherKey := validPair(t, "other")
+	cert, key := validPair("good")
+	_, otherKey := validPair("other")
 	now := time.Now()
-	expired, expiredKey := pemPair(t, "expired", now.Add(-48*time.Hour), now.Add(-24*time.Hour))
-	early, earlyKey := pemPair(t, "early", now.Add(24*time.Hour), now.Add(48*time.Hour))
+	expired, expiredKey := pemPair("expired", now.Add(-48*time.Hour), now.Add(-24*time.Hour))
+	early, earlyKey := pemPair("early", now.Add(24*time.Hour), now.Add(48*time.Hour))
 	f.write("empty.pem", "")
 	f.write("expired.pem", expired)
 	config := settings{
@@ -229,11 +229,11 @@ func TestBadCertificates(t *testing.T) {
 func TestMissingFileIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "")
-	cert, key := validPair(t, "first")
+	cert, key := validPair("first")
 	config := settings{"server.listen": []string{"127.0.0.1:0"}, "server.tls.mode": "tls", "server.tls.cert": cert, "server.tls.key": key}
 	f.write("config.yaml", config.yaml(t))
 	r := f.start()
-	cert, key = validPair(t, "late")
+	cert, key = validPair("late")
 	if e := r.apply(config.with("server.tls.cert", "file:late.pem").with("server.tls.key", key)); e.Outcome != reload.Failed {
 		t.Fatalf("%+v", e)
 	}
@@ -250,7 +250,7 @@ func TestOutdatedCertificateAtAStart(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "")
 	now := time.Now()
-	cert, key := pemPair(t, "old", now.Add(-48*time.Hour), now.Add(-24*time.Hour))
+	cert, key := pemPair("old", now.Add(-48*time.Hour), now.Add(-24*time.Hour))
 	config := settings{"server.listen": []string{"127.0.0.1:0"}, "server.tls.mode": "tls", "server.tls.cert": cert, "server.tls.key": key}
 	f.write("config.yaml", config.yaml(t))
 	f.svc("validate").want(t, 1, "server.tls.cert", "expired on")
@@ -263,7 +263,7 @@ func TestOutdatedCertificateAtAStart(t *testing.T) {
 		t.Errorf("no warning: %s", log)
 	}
 	r.applied(r.apply(config.with("public.x", 1)), "public.x")
-	cert, key = validPair(t, "new")
+	cert, key = validPair("new")
 	r.applied(r.apply(config.with("public.x", 1).with("server.tls.cert", cert).with("server.tls.key", key)), "server.tls.cert", "server.tls.key")
 	if name := served(t, tlsAddress(r)); name != "new" {
 		t.Errorf("served %q", name)

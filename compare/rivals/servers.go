@@ -2,17 +2,11 @@ package rivals
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"runtime"
@@ -24,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hotsvc/svc/configsrc"
+	"github.com/hotsvc/svc/internal/testcert"
 	"github.com/hotsvc/svc/reload"
 	"github.com/hotsvc/svc/server"
 	"github.com/hotsvc/svc/server/certs"
@@ -286,31 +281,13 @@ func listenHere(ctx context.Context) (net.Listener, error) {
 
 // certificate is one for loopback, as the rival and as ours want it.
 func (s *servers) certificate(ctx context.Context) (*tls.Certificate, *certs.Store, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a key: %w", err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a certificate: %w", err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a certificate: %w", err)
-	}
-	s.roots = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	store, err := certs.Open(ctx, certs.Config{
-		Cert: string(s.roots),
-		Key:  configsrc.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
-	}, certs.Options{})
+	own := testcert.SelfSigned("measured", testcert.Hosts("127.0.0.1"))
+	cert, key := testcert.PEM(own)
+	s.roots = []byte(cert)
+	store, err := certs.Open(ctx, certs.Config{Cert: cert, Key: configsrc.Secret(key)}, certs.Options{})
 	if err != nil {
 		return nil, nil, err
 	}
 	s.closers = append(s.closers, store.Close)
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, store, nil
+	return &own, store, nil
 }

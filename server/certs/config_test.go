@@ -3,6 +3,7 @@ package certs
 import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hotsvc/svc/configsrc"
+	"github.com/hotsvc/svc/internal/testcert"
 )
 
 // legacyEncrypted is a key as openssl encrypted it before PKCS #8.
@@ -32,8 +34,8 @@ func legacyEncrypted() string {
 // is in, and without a piece of it in the message.
 func TestBadContent(t *testing.T) {
 	ca := newAuthority("authority")
-	cert, key := ca.issue("one")
-	_, otherKey := ca.issue("two")
+	cert, key := testcert.PEM(ca.Issue("one"))
+	_, otherKey := testcert.PEM(ca.Issue("two"))
 	ed := try(x509.MarshalPKCS8PrivateKey(func() ed25519.PrivateKey {
 		_, k, err := ed25519.GenerateKey(rand.Reader)
 		return try(k, err)
@@ -51,7 +53,7 @@ func TestBadContent(t *testing.T) {
 	}{
 		{name: "key of another certificate", cert: cert, key: otherKey, at: "key", reason: "does not belong to the certificate"},
 		{name: "key of another kind", cert: cert, key: encode("PRIVATE KEY", ed), at: "key", reason: "does not belong to the certificate"},
-		{name: "chain before the leaf", cert: ca.pem + cert, key: key, at: "key", reason: "must come first"},
+		{name: "chain before the leaf", cert: ca.PEM + cert, key: key, at: "key", reason: "must come first"},
 		{name: "cert empty", key: key, at: "cert", reason: "is missing", inlineOnly: true},
 		{name: "cert blank", cert: " \n", key: key, at: "cert", reason: "is empty|is missing"},
 		{name: "cert is garbage", cert: garbage, key: key, at: "cert", reason: "no PEM block|neither a PEM text"},
@@ -61,7 +63,7 @@ func TestBadContent(t *testing.T) {
 		{name: "cert is no DER", cert: badCert, key: key, at: "cert", reason: "block 1 cannot be parsed"},
 		{name: "chain is no DER", cert: cert + badCert, key: key, at: "cert", reason: "block 2 cannot be parsed"},
 		{name: "cert cut off", cert: torn(cert), key: key, at: "cert", reason: "cut off or malformed"},
-		{name: "chain cut off", cert: cert + torn(ca.pem), key: key, at: "cert", reason: "cut off or malformed"},
+		{name: "chain cut off", cert: cert + torn(ca.PEM), key: key, at: "cert", reason: "cut off or malformed"},
 		{name: "cert too large", cert: cert + strings.Repeat("#", maxSize), key: key, at: "cert", reason: "larger than 1 MiB"},
 		{name: "key empty", cert: cert, at: "key", reason: "is missing", inlineOnly: true},
 		{name: "key blank", cert: cert, key: "\n", at: "key", reason: "is empty|is missing"},
@@ -77,7 +79,7 @@ func TestBadContent(t *testing.T) {
 		{name: "client CA is garbage", cert: cert, key: key, ca: garbage, at: "client_ca", reason: "no PEM block|neither a PEM text"},
 		{name: "client CA is a key", cert: cert, key: key, ca: key, at: "client_ca", reason: "holds a private key"},
 		{name: "client CA without certificate", cert: cert, key: key, ca: encode("X509 CRL", []byte("s3cr3t")), mutual: true, at: "client_ca", reason: "no CERTIFICATE block"},
-		{name: "one client CA is no DER", cert: cert, key: key, ca: ca.pem + badCert, at: "client_ca", reason: "block 2 cannot be parsed"},
+		{name: "one client CA is no DER", cert: cert, key: key, ca: ca.PEM + badCert, at: "client_ca", reason: "block 2 cannot be parsed"},
 		{name: "mutual without client CA", cert: cert, key: key, mutual: true, at: "client_ca", reason: "is required where clients must have a certificate"},
 	}
 	for _, test := range tests {
@@ -251,14 +253,16 @@ func link(tb testing.TB, target, path string) string {
 
 func TestGoodContent(t *testing.T) {
 	ca, clients := newAuthority("authority"), newAuthority("clients")
-	cert, key := ca.issue("one")
+	cert, key := testcert.PEM(ca.Issue("one"))
 	crlf := func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
 	rsaKey := try(rsa.GenerateKey(rand.Reader, 2048))
-	ecKey := try(x509.MarshalECPrivateKey(newKey()))
-	ec := parseKey(ecKey).(*ecdsa.PrivateKey)
+	rsaCert, _ := testcert.PEM(ca.IssueFor(rsaKey, "rsa"))
+	ecKey := try(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	ecCert, _ := testcert.PEM(ca.IssueFor(ecKey, "ec"))
+	ec := try(x509.MarshalECPrivateKey(ecKey))
 	dir := t.TempDir()
 	combined := filepath.Join(dir, "combined.pem")
-	must(t, os.WriteFile(combined, []byte(key+cert+ca.pem), 0o600))
+	must(t, os.WriteFile(combined, []byte(key+cert+ca.PEM), 0o600))
 
 	tests := []struct {
 		name string
@@ -268,12 +272,12 @@ func TestGoodContent(t *testing.T) {
 		n    int // certificates of the chain
 	}{
 		{"plain", Config{Cert: cert, Key: configsrc.Secret(key)}, Options{}, tls.NoClientCert, 1},
-		{"chain, words, a byte order mark, CRLF", Config{Cert: "\uFEFF" + crlf(cert) + "the root:\n" + crlf(ca.pem), Key: configsrc.Secret("\uFEFF" + crlf(key))}, Options{}, tls.NoClientCert, 2},
-		{"PKCS #1", Config{Cert: ca.sign(rsaKey, "rsa"), Key: configsrc.Secret(encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)))}, Options{}, tls.NoClientCert, 1},
-		{"SEC 1 with parameters", Config{Cert: ca.sign(ec, "ec"), Key: configsrc.Secret(encode("EC PARAMETERS", []byte{6, 0}) + encode("EC PRIVATE KEY", ecKey))}, Options{}, tls.NoClientCert, 1},
+		{"chain, words, a byte order mark, CRLF", Config{Cert: "\uFEFF" + crlf(cert) + "the root:\n" + crlf(ca.PEM), Key: configsrc.Secret("\uFEFF" + crlf(key))}, Options{}, tls.NoClientCert, 2},
+		{"PKCS #1", Config{Cert: rsaCert, Key: configsrc.Secret(encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey)))}, Options{}, tls.NoClientCert, 1},
+		{"SEC 1 with parameters", Config{Cert: ecCert, Key: configsrc.Secret(encode("EC PARAMETERS", []byte{6, 0}) + encode("EC PRIVATE KEY", ec))}, Options{}, tls.NoClientCert, 1},
 		{"one file for both", Config{Cert: "file:" + combined, Key: configsrc.Secret("file:" + combined)}, Options{}, tls.NoClientCert, 2},
-		{"client certificates wanted", Config{Cert: cert, Key: configsrc.Secret(key), ClientCA: clients.pem}, Options{}, tls.VerifyClientCertIfGiven, 1},
-		{"client certificates required", Config{Cert: cert, Key: configsrc.Secret(key), ClientCA: clients.pem + ca.pem}, Options{Mutual: true}, tls.RequireAndVerifyClientCert, 1},
+		{"client certificates wanted", Config{Cert: cert, Key: configsrc.Secret(key), ClientCA: clients.PEM}, Options{}, tls.VerifyClientCertIfGiven, 1},
+		{"client certificates required", Config{Cert: cert, Key: configsrc.Secret(key), ClientCA: clients.PEM + ca.PEM}, Options{Mutual: true}, tls.RequireAndVerifyClientCert, 1},
 	}
 	seen := map[string]string{}
 	for _, test := range tests {
@@ -293,7 +297,7 @@ func TestGoodContent(t *testing.T) {
 		if n := len(m.certificate[0].Certificate); n != test.n {
 			t.Errorf("%s: %d certificates in the chain, want %d", test.name, n, test.n)
 		}
-		if diff := cmp.Diff([]string{serverName}, m.DNSNames()); diff != "" {
+		if diff := cmp.Diff([]string{testcert.Host}, m.DNSNames()); diff != "" {
 			t.Errorf("%s: DNS names (-want +got):\n%s", test.name, diff)
 		}
 		if other, ok := seen[m.Fingerprint()]; ok {
@@ -320,9 +324,9 @@ func TestProblemsBesideFiles(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	ca := newAuthority("authority")
-	cert, key := ca.issue("one")
-	f.Add([]byte(cert), []byte(key), []byte(ca.pem))
-	f.Add([]byte(cert+ca.pem), []byte(key), []byte(""))
+	cert, key := testcert.PEM(ca.Issue("one"))
+	f.Add([]byte(cert), []byte(key), []byte(ca.PEM))
+	f.Add([]byte(cert+ca.PEM), []byte(key), []byte(""))
 	f.Add([]byte(key), []byte(cert), []byte(key))
 	f.Add([]byte(cert[:100]), []byte(legacyEncrypted()), []byte("-----BEGIN "))
 	f.Fuzz(func(t *testing.T, cert, key, clientCA []byte) {

@@ -3,16 +3,9 @@ package certs_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hotsvc/svc/configsrc"
+	"github.com/hotsvc/svc/internal/testcert"
 	"github.com/hotsvc/svc/server/certs"
 )
 
@@ -96,23 +90,9 @@ func subject(c *tls.Conn) string { return c.ConnectionState().PeerCertificates[0
 // replace puts a new certificate and its key where they are, as a program that
 // renews certificates does.
 func replace(certPath, keyPath, name string) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		Subject:      pkix.Name{CommonName: name},
-		NotBefore:    time.Now().Add(-time.Minute),
-		NotAfter:     time.Now().AddDate(1, 0, 0),
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	check(err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	check(err)
-	for path, block := range map[string]*pem.Block{
-		certPath: {Type: "CERTIFICATE", Bytes: cert},
-		keyPath:  {Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		check(os.WriteFile(path+".new", pem.EncodeToMemory(block), 0o600))
+	cert, key := testcert.PEM(testcert.SelfSigned(name))
+	for path, text := range map[string]string{certPath: cert, keyPath: key} {
+		check(os.WriteFile(path+".new", []byte(text), 0o600))
 		check(os.Rename(path+".new", path))
 	}
 }

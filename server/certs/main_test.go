@@ -2,15 +2,9 @@ package certs
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"log/slog"
-	"math/big"
 	"strings"
 	"sync"
 	"testing"
@@ -19,66 +13,21 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hotsvc/svc/configsrc"
+	"github.com/hotsvc/svc/internal/testcert"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// serverName is what the certificates of the tests are for.
-const serverName = "svc.example"
+// authority is one that makes configs.
+type authority struct{ *testcert.Authority }
 
-// authority signs certificates. Its methods panic on errors, which examples and
-// fuzz seeds cannot report.
-type authority struct {
-	cert *x509.Certificate
-	key  crypto.Signer
-	pem  string
-}
-
-func newAuthority(name string) *authority {
-	key := newKey()
-	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(20, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der := try(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
-	return &authority{cert: try(x509.ParseCertificate(der)), key: key, pem: encode("CERTIFICATE", der)}
-}
-
-// issue makes a certificate that is valid for a year, unless edit says otherwise.
-func (a *authority) issue(name string, edit ...func(*x509.Certificate)) (certPEM, keyPEM string) {
-	key := newKey()
-	return a.sign(key, name, edit...), encode("PRIVATE KEY", try(x509.MarshalPKCS8PrivateKey(key)))
-}
-
-func (a *authority) sign(key crypto.Signer, name string, edit ...func(*x509.Certificate)) string {
-	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: name}, DNSNames: []string{serverName},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	for _, f := range edit {
-		f(template)
-	}
-	return encode("CERTIFICATE", try(x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)))
-}
+func newAuthority(name string) authority { return authority{testcert.NewAuthority(name)} }
 
 // config is that of a new certificate, without client certificates.
-func (a *authority) config(name string, edit ...func(*x509.Certificate)) Config {
-	cert, key := a.issue(name, edit...)
+func (a authority) config(name string, edit ...func(*x509.Certificate)) Config {
+	cert, key := testcert.PEM(a.Issue(name, edit...))
 	return Config{Cert: cert, Key: configsrc.Secret(key)}
 }
-
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
-
-func newKey() *ecdsa.PrivateKey { return try(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) }
-
-func serial() *big.Int { return try(rand.Int(rand.Reader, big.NewInt(1<<62))) }
 
 func encode(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))

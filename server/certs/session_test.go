@@ -12,7 +12,7 @@ func TestSwapOfCertificate(t *testing.T) {
 	for version, client := range versions() {
 		t.Run(version, func(t *testing.T) {
 			e := serve(t, one, nil)
-			c := client(ca.pool())
+			c := client(ca.Pool())
 			open := e.want(t, c, "one", false)
 			e.want(t, c, "one", true)
 			e.want(t, c, "one", true)
@@ -37,7 +37,7 @@ func TestSessionsOutliveEqualMaterial(t *testing.T) {
 	for version, client := range versions() {
 		t.Run(version, func(t *testing.T) {
 			e := serve(t, material(t, c, false), nil)
-			cl := client(ca.pool())
+			cl := client(ca.Pool())
 			e.want(t, cl, "one", false)
 			e.current.Store(material(t, c, false))
 			e.want(t, cl, "one", true)
@@ -52,7 +52,7 @@ func TestSessionsUnderClonedConfig(t *testing.T) {
 	for version, client := range versions() {
 		t.Run(version, func(t *testing.T) {
 			e := serve(t, one, (*tls.Config).Clone)
-			c := client(ca.pool())
+			c := client(ca.Pool())
 			e.want(t, c, "one", false)
 			e.want(t, c, "one", true)
 			e.current.Store(two)
@@ -68,11 +68,11 @@ func TestSwapOfClientCA(t *testing.T) {
 		c.ClientCA = clientCA
 		return material(t, c, true)
 	}
-	both, onlySecond := with(first.pem+second.pem), with(second.pem)
+	both, onlySecond := with(first.PEM+second.PEM), with(second.PEM)
 	for version, client := range versions() {
 		t.Run(version, func(t *testing.T) {
 			e := serve(t, both, nil)
-			a, b := client(ca.pool(), first.client("a")), client(ca.pool(), second.client("b"))
+			a, b := client(ca.Pool(), first.Issue("a")), client(ca.Pool(), second.Issue("b"))
 			open := e.want(t, a, "one", false)
 			e.want(t, a, "one", true)
 			e.want(t, b, "one", false)

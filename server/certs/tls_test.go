@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hotsvc/svc/configsrc"
+	"github.com/hotsvc/svc/internal/testcert"
 )
 
 // material is that of a config, for a handshake.
@@ -156,7 +157,7 @@ func versions() map[string]newClient {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		clients[tls.VersionName(version)] = func(roots *x509.CertPool, certs ...tls.Certificate) *tls.Config {
 			return &tls.Config{
-				ServerName: serverName, RootCAs: roots, Certificates: certs,
+				ServerName: testcert.Host, RootCAs: roots, Certificates: certs,
 				MinVersion: version, MaxVersion: version,
 				ClientSessionCache: tls.NewLRUClientSessionCache(8),
 			}
@@ -165,29 +166,24 @@ func versions() map[string]newClient {
 	return clients
 }
 
-func (a *authority) client(name string, edit ...func(*x509.Certificate)) tls.Certificate {
-	cert, key := a.issue(name, edit...)
-	return try(tls.X509KeyPair([]byte(cert), []byte(key)))
-}
-
 func TestClientCertificates(t *testing.T) {
 	ca, clients := newAuthority("authority"), newAuthority("clients")
 	c := ca.config("one")
 	none := material(t, c, false)
-	c.ClientCA = clients.pem
+	c.ClientCA = clients.PEM
 	wanted, required := material(t, c, false), material(t, c, true)
 	for version, client := range versions() {
 		t.Run(version, func(t *testing.T) {
 			e := serve(t, none, nil)
-			nobody := client(ca.pool())
-			known := client(ca.pool(), clients.client("known"))
+			nobody := client(ca.Pool())
+			known := client(ca.Pool(), clients.Issue("known"))
 			// A client that shows what was not asked for.
-			stranger := client(ca.pool())
+			stranger := client(ca.Pool())
 			stranger.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				cert := newAuthority("clients").client("stranger")
+				cert := newAuthority("clients").Issue("stranger")
 				return &cert, nil
 			}
-			late := client(ca.pool(), clients.client("late", expired))
+			late := client(ca.Pool(), clients.Issue("late", expired))
 
 			e.want(t, nobody, "one", false)
 			e.want(t, nobody, "one", true)
@@ -226,7 +222,7 @@ func TestHandshaked(t *testing.T) {
 	for version, client := range versions() {
 		t.Run(version, func(t *testing.T) {
 			e := serve(t, m, nil)
-			c := client(ca.pool())
+			c := client(ca.Pool())
 			c.NextProtos = []string{"http/1.1"}
 			e.want(t, c, "one", false)
 			e.want(t, c, "one", true)
@@ -262,7 +258,7 @@ func TestHandshaked(t *testing.T) {
 func TestOldVersionsAreRefused(t *testing.T) {
 	ca := newAuthority("authority")
 	e := serve(t, material(t, ca.config("one"), false), nil)
-	e.refused(t, &tls.Config{ServerName: serverName, RootCAs: ca.pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
+	e.refused(t, &tls.Config{ServerName: testcert.Host, RootCAs: ca.Pool(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
 }
 
 // Without material a handshake fails and the listener lives.
@@ -270,7 +266,7 @@ func TestNoMaterial(t *testing.T) {
 	ca := newAuthority("authority")
 	m := material(t, ca.config("one"), false)
 	e := serve(t, nil, nil)
-	c := &tls.Config{ServerName: serverName, RootCAs: ca.pool()}
+	c := &tls.Config{ServerName: testcert.Host, RootCAs: ca.Pool()}
 	e.refused(t, c)
 	e.current.Store(m)
 	e.want(t, c, "one", false)
@@ -295,7 +291,7 @@ func TestSwapsUnderHandshakes(t *testing.T) {
 	})
 	for range 4 {
 		clients.Go(func() {
-			c := &tls.Config{ServerName: serverName, RootCAs: ca.pool(), ClientSessionCache: tls.NewLRUClientSessionCache(8)}
+			c := &tls.Config{ServerName: testcert.Host, RootCAs: ca.Pool(), ClientSessionCache: tls.NewLRUClientSessionCache(8)}
 			for range 25 {
 				conn, err := e.dial(t, c)
 				if err != nil {
@@ -327,7 +323,7 @@ func TestHTTP(t *testing.T) {
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.ServeTLS(ln, "", "") })
 	transport := &http.Transport{
-		TLSClientConfig:   &tls.Config{ServerName: serverName, RootCAs: ca.pool()},
+		TLSClientConfig:   &tls.Config{ServerName: testcert.Host, RootCAs: ca.Pool()},
 		ForceAttemptHTTP2: true,
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+ln.Addr().String(), nil)

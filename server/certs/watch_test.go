@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hotsvc/svc/configsrc"
+	"github.com/hotsvc/svc/internal/testcert"
 )
 
 // Certificate and key are replaced one after the other: between the two there is
@@ -58,7 +59,7 @@ func TestRotationWithoutEvent(t *testing.T) {
 // told once.
 func TestBadFilesKeepTheLastGood(t *testing.T) {
 	ca := newAuthority("authority")
-	_, otherKey := ca.issue("other")
+	_, otherKey := testcert.PEM(ca.Issue("other"))
 	tests := []struct {
 		name, where string
 		edit        func(*Config)
@@ -80,7 +81,7 @@ func TestBadFilesKeepTheLastGood(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				good := newAuthority("authority").config("good")
-				good.ClientCA = ca.pem
+				good.ClientCA = ca.PEM
 				d := newDisk(good)
 				var log journal
 				s := d.follow(t, Options{Mutual: true, Logger: log.logger()})
@@ -150,7 +151,7 @@ func TestHalfWrittenFileIsNotUsed(t *testing.T) {
 		d.change(two)
 		time.Sleep(settle + settle/2) // it was read once
 		whole := two
-		whole.Cert += ca.pem
+		whole.Cert += ca.PEM
 		d.change(whole)
 		time.Sleep(time.Second)
 		if n := len(s.Load().certificate[0].Certificate); n != 2 {
@@ -181,14 +182,14 @@ func TestClientCAChangesUnderExpiredCertificate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca, other := newAuthority("authority"), newAuthority("other")
 		c := ca.config("old", expired)
-		c.ClientCA = ca.pem + other.pem
+		c.ClientCA = ca.PEM + other.PEM
 		d := newDisk(c)
 		s := d.follow(t, Options{Mutual: true, AllowOutdated: true})
 		before := s.Load()
-		c.ClientCA = other.pem
+		c.ClientCA = other.PEM
 		d.change(c)
 		time.Sleep(time.Second)
-		if s.Load() == before || !s.Load().clientCAs.Equal(other.pool()) {
+		if s.Load() == before || !s.Load().clientCAs.Equal(other.Pool()) {
 			t.Error("the authorities are those of before")
 		}
 	})
