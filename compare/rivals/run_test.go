@@ -74,7 +74,7 @@ func TestRunMeasuresEverything(t *testing.T) {
 		"p99 of a request during reloads / svc without reloads",
 		"a change of the idle timeout with 50 idle connections, median",
 		"a change of the idle timeout with 50 idle connections, longest",
-		"p99 of a request during such changes / svc without changes",
+		"p99 of a request with such a change / svc without changes",
 		"POSTs that fail when an idle HTTP/2 connection ends",
 		"the same with the IdleTimeout of net/http",
 	}, names); diff != "" {

@@ -22,7 +22,6 @@ const (
 	phaseCustom               // hijacked: its handler owns it
 	phaseClosing              // it is to be closed: what still arrives is not read
 	phaseGone                 // closed, and no longer in the registry
-	phases
 )
 
 // signal is how often, since a connection became idle, net/http has cleared
@@ -50,7 +49,6 @@ type Conn struct {
 
 	mu     sync.Mutex // guards what follows
 	phase  phase
-	kind   Kind
 	since  time.Time // when phase began
 	signal signal
 	read   side
@@ -156,11 +154,12 @@ func (c *Conn) enter(p phase) time.Time {
 	if c.phase == p || c.phase == phaseGone {
 		return c.since
 	}
-	c.registry.moved(c, c.kind, c.phase, p)
 	c.phase, c.since = p, time.Now()
 	if p == phaseGone {
+		c.registry.remove(c)
 		c.alarm.stop()
 	}
+	c.registry.Wake()
 	return c.since
 }
 
@@ -184,9 +183,6 @@ func (c *Conn) giveUp() {
 	c.rearmRead()
 }
 
-// longAgo is a deadline that has come, whatever the clock says.
-func longAgo() time.Time { return time.Unix(1, 0) }
-
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // Secured notes the end of the TLS handshake on nc, the connection that the TLS
@@ -204,6 +200,6 @@ func (r *Registry) Secured(nc net.Conn, state tls.ConnectionState) {
 		c.read.start = now
 	}
 	if state.NegotiatedProtocol == "h2" {
-		c.becomeH2()
+		c.h2.on = true
 	}
 }

@@ -128,7 +128,7 @@ func TestH2WriteTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		c := NewRegistry(Timeouts{Write: 10 * time.Second}).add(theirs, false)
-		c.becomeH2()
+		c.h2.on = true
 		c.to(http.StateActive)
 		go func() { _, _ = io.ReadFull(ours, make([]byte, 1)) }()
 		if _, err := c.Write([]byte("x")); err != nil {

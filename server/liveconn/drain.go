@@ -106,7 +106,7 @@ func (c *Conn) lost() []Cut {
 			what = "the end of an answer"
 		case phaseCustom:
 			what = "hijacked connection"
-		case phaseNew, phaseIdle, phaseClosing, phaseGone, phases:
+		case phaseNew, phaseIdle, phaseClosing, phaseGone:
 			return nil
 		}
 		cuts = append(cuts, Cut{What: what, Began: c.since})

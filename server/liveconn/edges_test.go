@@ -22,7 +22,7 @@ func idleH2(t *testing.T, timeouts Timeouts) (c *Conn, peer net.Conn, read *oper
 	t.Helper()
 	peer, theirs := net.Pipe()
 	c = NewRegistry(timeouts).add(theirs, false)
-	c.becomeH2()
+	c.h2.on = true
 	c.to(http.StateActive)
 	c.to(http.StateIdle)
 	t.Cleanup(func() { _, _ = peer.Close(), theirs.Close() })
@@ -204,7 +204,7 @@ func TestDrainHasPatience(t *testing.T) {
 	if due := c.closeIdle(began, began, time.Second); !due.Equal(began.Add(time.Second)) {
 		t.Errorf("due at %v", due)
 	}
-	c.becomeH2()
+	c.h2.on = true
 	c.h2.left = began.Add(time.Hour)
 	if due := c.closeIdle(c.h2.left, began, time.Second); !due.Equal(c.h2.left.Add(time.Second)) {
 		t.Errorf("due at %v after the GOAWAY", due)

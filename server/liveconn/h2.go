@@ -48,14 +48,8 @@ func (c *Conn) detect(p []byte) {
 	}
 	if c.hello.rest = c.hello.rest[n:]; len(c.hello.rest) == 0 {
 		c.hello = nil
-		c.becomeH2()
+		c.h2.on = true
 	}
-}
-
-func (c *Conn) becomeH2() {
-	c.h2.on = true
-	c.registry.renamed(c.kind, KindH2, c.phase)
-	c.kind = KindH2
 }
 
 // h2Deadline is when a Read gives up. There is none while streams are open: it
@@ -75,7 +69,7 @@ func (c *Conn) h2Deadline(t *Timeouts) time.Time {
 		return later(idle, c.h2.retry)
 	case phaseNew, phaseReading:
 		return after(c.read.start, t.header())
-	case phaseActive, phaseCustom, phaseClosing, phaseGone, phases:
+	case phaseActive, phaseCustom, phaseClosing, phaseGone:
 	}
 	return time.Time{}
 }

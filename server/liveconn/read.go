@@ -57,8 +57,12 @@ func (c *Conn) afterRead(p []byte, n int, err error) (again bool, _ int, _ error
 	if n > 0 {
 		return false, n, nil
 	}
+	deadline := c.readDeadline()
+	if isLongAgo(deadline) {
+		return false, 0, err // interrupted
+	}
 	now := time.Now()
-	if !over(c.readDeadline(), now) {
+	if !over(deadline, now) {
 		return true, 0, nil
 	}
 	if c.read.mode == modePhase && c.h2.on && c.phase == phaseIdle {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,12 +56,8 @@ type Registry struct {
 	changed chan struct{}
 	// never is never closed. See Request.Done.
 	never chan struct{}
-	// The counts are kept beside the set, so that a change of phase takes no
-	// lock that connections share.
-	counts [2][phases]atomic.Int64
-
-	mu  sync.Mutex
-	set map[*Conn]struct{}
+	mu    sync.Mutex
+	set   map[*Conn]struct{}
 }
 
 // NewRegistry makes an empty registry.
@@ -78,10 +75,16 @@ func (r *Registry) SetTimeouts(t Timeouts) {
 		return
 	}
 	r.timeouts.Store(&t)
-	for _, c := range r.all() {
+	for i, c := range r.all() {
 		c.retime()
+		if i%breath == 0 {
+			runtime.Gosched()
+		}
 	}
 }
+
+// breath is how many connections are looked at before others may run.
+const breath = 128
 
 // SetLimit makes n the number of connections that may be open; 0, or less, is
 // no limit. See [Conn.Over]. What is open stays open.
@@ -122,63 +125,65 @@ func (c *Conn) Registry() *Registry { return c.registry }
 
 // Empty reports whether no connection is open.
 func (r *Registry) Empty() bool {
-	// The counts do not tell: one that moves while they are added up could be
-	// missed.
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.set) == 0
 }
 
 // Counts returns how many connections are open, by kind and state, zeros
-// included.
+// included. It looks at each of them: what is counted with every request would
+// be counted in places that all processors share.
 func (r *Registry) Counts() map[Class]int {
+	draining := r.draining.Load()
 	n := map[Class]int{}
-	count := func(k Kind, st State, ps ...phase) {
-		if r.draining.Load() {
-			st = StateDraining
-		}
-		for _, p := range ps {
-			n[Class{k, st}] += int(r.counts[index(k)][p].Load())
-		}
-	}
 	for _, k := range []Kind{KindHTTP1, KindH2} {
-		count(k, StateNew, phaseNew)
-		count(k, StateActive, phaseActive, phaseReading)
-		count(k, StateIdle, phaseIdle)
-		count(k, StateDraining, phaseClosing)
+		for _, st := range []State{StateNew, StateActive, StateIdle, StateDraining} {
+			n[Class{k, st}] = 0
+		}
 	}
-	count(KindCustom, StateActive, phaseCustom)
+	n[Class{KindCustom, StateActive}] = 0
+	n[Class{KindCustom, StateDraining}] = 0
+	for _, c := range r.all() {
+		if class, open := c.class(); open {
+			if draining {
+				class.State = StateDraining
+			}
+			n[class]++
+		}
+	}
 	return n
 }
 
-// index is the row of a kind in the counts. A custom connection stays in that of
-// HTTP/1, from where it came: its phase tells it apart.
-func index(k Kind) int {
-	if k == KindH2 {
-		return 1
+// class is what the connection is counted as, while it is open.
+func (c *Conn) class() (class Class, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	class.Kind = KindHTTP1
+	if c.h2.on {
+		class.Kind = KindH2
 	}
-	return 0
+	switch c.phase {
+	case phaseNew:
+		class.State = StateNew
+	case phaseReading, phaseActive:
+		class.State = StateActive
+	case phaseIdle:
+		class.State = StateIdle
+	case phaseCustom:
+		class.Kind, class.State = KindCustom, StateActive
+	case phaseClosing:
+		class.State = StateDraining
+	case phaseGone:
+		return class, false
+	}
+	return class, true
 }
 
-// moved counts a change of phase; the connection's lock is held.
-func (r *Registry) moved(c *Conn, k Kind, from, to phase) {
-	if to == phaseGone {
-		r.mu.Lock()
-		delete(r.set, c)
-		r.mu.Unlock()
-	} else {
-		r.counts[index(k)][to].Add(1)
-	}
-	r.counts[index(k)][from].Add(-1)
-	r.Wake()
-}
-
-// renamed counts a change of kind; the connection's lock is held.
-func (r *Registry) renamed(from, to Kind, p phase) {
-	if p != phaseGone {
-		r.counts[index(to)][p].Add(1)
-		r.counts[index(from)][p].Add(-1)
-	}
+// remove takes a connection out; its lock is held.
+func (r *Registry) remove(c *Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.set, c)
 }
 
 // all returns the connections that are open now.
@@ -199,7 +204,7 @@ const overLimit = 64
 // add takes a connection in. It returns nil where it was closed instead.
 func (r *Registry) add(nc net.Conn, h2c bool) *Conn {
 	now := time.Now()
-	c := &Conn{Conn: nc, registry: r, kind: KindHTTP1, since: now, signal: signalHeader}
+	c := &Conn{Conn: nc, registry: r, since: now, signal: signalHeader}
 	c.above = c
 	c.read.start = now
 	if h2c {
@@ -219,7 +224,6 @@ func (r *Registry) add(nc net.Conn, h2c bool) *Conn {
 		_ = nc.Close() // nobody has used it
 		return nil
 	}
-	r.counts[index(KindHTTP1)][phaseNew].Add(1)
 	return c
 }
 

@@ -44,8 +44,8 @@ type Request struct {
 
 	writer http.ResponseWriter // on HTTP/2; not used after the end
 
-	// mu is held while ended changes and while the writer is used, so that
-	// neither happens during the other. It guards what follows.
+	// mu is held while the writer is used, and with a writer while ended
+	// changes, so that neither happens during the other. It guards what follows.
 	mu     sync.Mutex
 	expire func()      // ends inner with what Err says; nil: no inner
 	leave  func() bool // takes inner off net/http's context
@@ -103,9 +103,17 @@ func (r *Request) End() {
 	begun, own := r.answer, r.writeOwn
 	c.mu.Unlock()
 
+	if r.writer == nil {
+		r.ended.Store(true)
+		// Whoever makes it after this sees that the request has ended.
+		if r.inner.Load() != nil {
+			r.cancel()
+		}
+		return
+	}
 	r.mu.Lock()
 	r.ended.Store(true)
-	if r.writer != nil && !own {
+	if !own {
 		r.limitRest(begun)
 	}
 	r.mu.Unlock()

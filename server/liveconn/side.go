@@ -53,7 +53,6 @@ func (s *side) arm(want time.Time, set func(time.Time) error) error {
 		return err
 	}
 	s.armed = want
-	// Whoever interrupts an operation sets a deadline that has come already.
-	s.stale = s.mode == modeUser && over(want, time.Now())
+	s.stale = isLongAgo(want)
 	return nil
 }

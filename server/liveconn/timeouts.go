@@ -51,3 +51,10 @@ func sooner(a, b time.Time) time.Time {
 func over(deadline, now time.Time) bool {
 	return !deadline.IsZero() && !now.Before(deadline)
 }
+
+// longAgo is a deadline that has come, whatever the clock says.
+func longAgo() time.Time { return time.Unix(1, 0) }
+
+// isLongAgo reports whether a deadline is like that one, by which net/http
+// interrupts, and so spares a look at the clock.
+func isLongAgo(t time.Time) bool { return t.Unix() <= 1 && !t.IsZero() }
