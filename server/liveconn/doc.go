@@ -48,7 +48,10 @@
 //
 // An idle connection gets one GOAWAY that refuses no stream yet, stays open for
 // 5 seconds for what is on its way, and is closed when it is idle after that. A
-// client that wants to send in this very moment loses nothing.
+// client that wants to send in this very moment loses nothing. The GOAWAY is
+// written between two frames: net/http calls a connection idle a little before
+// it has flushed its buffer, so ours waits until that has happened and nothing
+// was written for 50 ms.
 //
 // # What does not follow
 //
@@ -58,4 +61,10 @@
 // on an HTTP/2 connection is not told from an idle one, or from the streams that
 // are open beside it. The rest of an HTTP/2 answer that is written after its
 // handler has returned has the value that was in force at the return.
+//
+// Up to three bytes of a request that came together with the request before it
+// lie in a buffer of net/http, which waits for the fourth: such a connection
+// counts as idle. Under TLS the bytes of a handshake, and of a key update, count
+// as the start of a header. The end of a handshake is noted some messages early,
+// when its parameters are known.
 package liveconn
