@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -66,7 +67,7 @@ func serve(ctx context.Context, listeners []net.Listener, handler http.Handler, 
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(complaints{log.Handler()}, slog.LevelWarn),
 		// "OPTIONS *" must not go past the guard.
 		DisableGeneralOptionsHandler: true,
 	}
@@ -95,6 +96,20 @@ func serve(ctx context.Context, listeners []net.Listener, handler http.Handler, 
 		return fmt.Errorf("serve admin API: %w", failed)
 	}
 	return nil
+}
+
+// complaints is the handler of what net/http logs. Failed TLS handshakes are
+// logged at level debug: anybody can cause them, as often as they like.
+type complaints struct{ slog.Handler }
+
+// Handle lowers the level of what strangers cause.
+func (h complaints) Handle(ctx context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "http: TLS handshake error") {
+		if r.Level = slog.LevelDebug; !h.Enabled(ctx, r.Level) {
+			return nil
+		}
+	}
+	return h.Handler.Handle(ctx, r)
 }
 
 // limit bounds the open connections. It counts below TLS, where they are opened

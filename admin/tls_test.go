@@ -101,6 +101,20 @@ func TestClientCertificates(t *testing.T) {
 	if got := s.reached.Load(); got != 5 {
 		t.Errorf("%d requests got through, want 5", got)
 	}
+
+	// Anybody can fail a handshake, as often as they like.
+	failed := 0
+	for line := range strings.Lines(s.log.String()) {
+		if strings.Contains(line, "TLS handshake error") {
+			failed++
+			if !strings.Contains(line, "level=DEBUG") {
+				t.Errorf("a failed handshake fills the log: %s", line)
+			}
+		}
+	}
+	if failed == 0 {
+		t.Error("no failed handshake was logged")
+	}
 }
 
 func TestVerifyClientBy(t *testing.T) {
