@@ -59,6 +59,7 @@ http_server_active_requests 1
 # HELP svc_connections Open connections by kind and state.
 # TYPE svc_connections gauge
 svc_connections{kind="custom",state="active"} 0
+svc_connections{kind="custom",state="draining"} 0
 svc_connections{kind="h2",state="active"} 0
 svc_connections{kind="h2",state="draining"} 0
 svc_connections{kind="h2",state="idle"} 0
