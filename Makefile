@@ -24,7 +24,7 @@ each = @status=0; for m in $(MODULES); do echo "== $(1) ($$m)"; (cd $$m && $(2))
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-test: deps mod generated lint vet fuzz unit ## Everything a change must pass (about 10 minutes; `make -k test` goes on after a failure)
+test: deps mod generated lint vet fuzz unit ## Everything a change must pass (about 15 minutes; `make -k test` goes on after a failure)
 
 deps: ## What the tests need from the system, installed where it is missing
 	@tools/deps
