@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gin-gonic/gin"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -118,6 +119,9 @@ func TestAccessLog(t *testing.T) {
 			if tt.bytes < 0 {
 				delete(want, "bytes")
 			}
+			if tt.path == "/abort" {
+				want["aborted"] = true
+			}
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("line (-want +got):\n%s", d)
 			}
@@ -208,5 +212,48 @@ func TestNothingIsObservedWithoutObservers(t *testing.T) {
 	x.live.Context = t.Context()
 	if n := testing.AllocsPerRun(100, func() { x.observe(time.Time{}) }); n != 0 {
 		t.Errorf("%g allocations where it is not enabled", n)
+	}
+}
+
+// What a client did not get is not told as if it had: neither an answer that
+// nobody waited for, nor half of one.
+func TestAccessLogOfClientsThatGo(t *testing.T) {
+	for name, h := range map[string]http.Handler{
+		"before the answer": handler(untilDone),
+		"gin, before the answer": func() http.Handler {
+			e := gin.New()
+			e.GET("/", func(c *gin.Context) { <-c.Request.Context().Done() })
+			return e
+		}(),
+		"in the middle": handler(func(w http.ResponseWriter, _ *http.Request) {
+			for {
+				if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+					return
+				}
+			}
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			log, access := accessLog()
+			s := start(t, Options{Handler: h, AccessLogger: access, Logger: discard()})
+			c := dial(t, s.addr)
+			c.send(t, getRoot)
+			status := 0.0
+			if name == "in the middle" {
+				status = 200
+				if _, err := io.ReadFull(c.r, make([]byte, 1000)); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				eventually(t, "the request", func() bool { return s.requests.Load() == 1 })
+			}
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			got := log.lines(t, 1)[0]
+			if got["status"] != status || got["aborted"] != true {
+				t.Errorf("status %v, aborted %v, want %v and true", got["status"], got["aborted"], status)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hotsvc/svc/configsrc"
@@ -161,9 +162,16 @@ func (l *problemList) add(key, reason string) {
 }
 
 func (t *TLS) validate(problems *problemList) {
+	exposed := false
+	for key, text := range map[string]string{"cert": t.Cert, "client_ca": t.ClientCA} {
+		if strings.Contains(text, "PRIVATE KEY-----") {
+			exposed = true
+			problems.add("tls."+key, "holds a private key: it belongs into tls.key, which is masked wherever it could be seen")
+		}
+	}
 	material, mutual, ok := t.Material()
-	if !ok {
-		return // prepared for later, maybe; nothing is done with it
+	if !ok || exposed {
+		return // with mode off it is prepared for later, maybe; nothing is done with it
 	}
 	missing := false
 	for _, m := range []struct {

@@ -42,6 +42,8 @@ func TestValidateTLS(t *testing.T) {
 		{name: "another's key", mode: ModeTLS, cert: cert, key: otherKey, malformed: []string{"tls.key"}},
 		{name: "bad authorities", mode: ModeMTLS, cert: cert, key: key, ca: secret, malformed: []string{"tls.client_ca"}},
 		{name: "all bad", mode: ModeMTLS, cert: secret, key: secret, ca: secret, malformed: []string{"tls.cert", "tls.client_ca", "tls.key"}},
+		{name: "off, with a key beside the certificate", mode: ModeOff, cert: cert + key, malformed: []string{"tls.cert"}},
+		{name: "a key among the authorities", mode: ModeTLS, cert: cert, key: key, ca: ca.PEM + key, malformed: []string{"tls.client_ca"}},
 		{name: "a key beside the certificate", mode: ModeTLS, cert: cert + key, key: key, malformed: []string{"tls.cert"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -152,6 +152,13 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// clientGone reports whether the client has ended the connection, or the server
+// has, before there was an answer. net/http takes a client that ends its own side
+// alone for one that has gone, too.
+func (x *exchange) clientGone() bool {
+	return x.live.Context.Err() != nil
+}
+
 // finish answers for a handler that has returned without an answer.
 func (x *exchange) finish() {
 	switch {
@@ -160,6 +167,8 @@ func (x *exchange) finish() {
 		writeProblem(x, http.StatusServiceUnavailable, "the request has taken longer than server.timeout.request allows")
 	case x.tooLarge.Load():
 		x.refuse(limitBody, 0)
+	case x.clientGone():
+		// Nobody reads an answer, and none is to be counted.
 	default:
 		x.ensureHeader()
 	}
@@ -175,6 +184,7 @@ func (x *exchange) recovered() {
 	}
 	err, isError := v.(error)
 	if isError && errors.Is(err, http.ErrAbortHandler) {
+		x.failed = true
 		panic(http.ErrAbortHandler) // the handler's way to drop the connection
 	}
 	what := fmt.Sprintf("%T", v)
@@ -192,6 +202,7 @@ func (x *exchange) recovered() {
 		writeProblem(x, http.StatusInternalServerError, "the server could not finish this request; its log says more")
 	default:
 		// Half an answer must not look like a whole one.
+		x.failed = true
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -215,12 +226,17 @@ func (x *exchange) observe(began time.Time) {
 // both carry credentials.
 func (x *exchange) logAccess(took time.Duration) {
 	r := x.request
-	x.server.access.LogAttrs(&x.live, slog.LevelInfo, "request",
+	attrs := []slog.Attr{
 		slog.String("method", r.Method),
 		slog.String("path", r.URL.Path),
 		slog.String("proto", r.Proto),
 		slog.Int("status", x.status),
 		slog.Int64("bytes", x.bytes),
 		slog.Float64("took_ms", float64(took.Microseconds())/1e3),
-		slog.String("client", r.RemoteAddr))
+		slog.String("client", r.RemoteAddr),
+	}
+	if x.failed || x.status == 0 && !x.hijacked {
+		attrs = append(attrs, slog.Bool("aborted", true)) // the client has not got it, or not all
+	}
+	x.server.access.LogAttrs(&x.live, slog.LevelInfo, "request", attrs...)
 }

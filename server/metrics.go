@@ -46,7 +46,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 		}, func() float64 { return float64(s.registry.Refused()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "svc_tls_handshake_errors_total",
-			Help: "TLS handshakes that have failed.",
+			Help: "TLS handshakes that have failed on the listeners of the service.",
 		}, func() float64 { return float64(s.handshakeErrors.Load()) }),
 		&connectionCollector{
 			registry: s.registry,

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ type response struct {
 	status   int   // 0: no header sent yet
 	bytes    int64 // of the body, as far as written
 	hijacked bool
+	failed   bool // to write the body
 }
 
 var (
@@ -33,7 +35,7 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *response) WriteHeader(status int) {
 	informational := status < http.StatusOK && status != http.StatusSwitchingProtocols
 	if w.status == 0 && !informational {
-		if status == http.StatusOK && (w.exchange.live.TimedOut() || w.exchange.tooLarge.Load()) {
+		if status == http.StatusOK && (w.exchange.live.TimedOut() || w.exchange.tooLarge.Load() || w.exchange.clientGone()) {
 			// Frameworks write this for a handler that has returned without
 			// an answer. Should a body follow, it is an answer after all.
 			return
@@ -69,14 +71,14 @@ func (w *response) ensureHeader() {
 func (w *response) Write(p []byte) (int, error) {
 	w.ensureHeader()
 	n, err := w.ResponseWriter.Write(p)
-	w.bytes += int64(n)
+	w.wrote(int64(n), err)
 	return n, err
 }
 
 func (w *response) WriteString(s string) (int, error) {
 	w.ensureHeader()
 	n, err := io.WriteString(w.ResponseWriter, s)
-	w.bytes += int64(n)
+	w.wrote(int64(n), err)
 	return n, err
 }
 
@@ -87,8 +89,13 @@ func (w *response) ReadFrom(r io.Reader) (int64, error) {
 		return io.Copy(struct{ io.Writer }{w}, r)
 	}
 	n, err := rf.ReadFrom(r)
-	w.bytes += n
+	w.wrote(n, err)
 	return n, err
+}
+
+func (w *response) wrote(n int64, err error) {
+	w.bytes += n
+	w.failed = w.failed || err != nil && !errors.Is(err, http.ErrBodyNotAllowed)
 }
 
 func (w *response) Flush() {

@@ -28,11 +28,14 @@ type Options struct {
 	// after Pin, or one without a request, for what the server itself does.
 	// It is called for every request and must not block. It returns the same
 	// pointer until the settings change, and nobody changes what it points to.
+	// What it returns must be valid, by Validate and by the tags of the fields,
+	// which package reload checks.
 	// It is not called before Run. Required.
 	Config func(context.Context) *Config
 	// Certificates returns the certificate and the client CAs in force, for
-	// each handshake: Load of a [certs.Store]. Required where server.tls.mode
-	// is not off.
+	// each handshake: Load of a [certs.Store] that was opened for what
+	// [TLS.Material] returns. Required where server.tls.mode is not off. With
+	// mode mtls, a handshake fails under material that is not Mutual.
 	Certificates func() *certs.Material
 	// Handler is the application. Required.
 	Handler http.Handler
@@ -205,10 +208,11 @@ func (s *Server) open(c *Config, listeners []net.Listener) ([]net.Listener, erro
 	secure := c.TLS.On()
 	var config *tls.Config
 	if secure {
-		if s.certificates == nil || s.certificates() == nil {
-			return nil, errors.New("server.tls.mode is not off, and there is no certificate")
+		current := s.material(c.TLS.Mode == ModeMTLS)
+		if current() == nil {
+			return nil, fmt.Errorf("server.tls.mode is %s, and there is no certificate that was opened for it", c.TLS.Mode)
 		}
-		config = certs.TLS(s.certificates, certs.TLSOptions{
+		config = certs.TLS(current, certs.TLSOptions{
 			NextProtos: []string{"h2", "http/1.1"}, Handshaked: s.registry.Secured,
 		})
 	}
@@ -220,6 +224,21 @@ func (s *Server) open(c *Config, listeners []net.Listener) ([]net.Listener, erro
 		}
 	}
 	return serving, nil
+}
+
+// material returns the func that handshakes ask. With mutual it hands out nothing
+// that would let a client in without a certificate, so that the handshake fails.
+func (s *Server) material(mutual bool) func() *certs.Material {
+	return func() *certs.Material {
+		if s.certificates == nil {
+			return nil
+		}
+		m := s.certificates()
+		if m != nil && mutual && !m.Mutual() {
+			return nil
+		}
+		return m
+	}
 }
 
 // httpServer is net/http's part. Its own timeouts are 0: the registry's count.

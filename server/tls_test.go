@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/hotsvc/svc/internal/memnet"
 	"github.com/hotsvc/svc/internal/testcert"
 )
 
@@ -187,7 +189,7 @@ func TestHandshakesThatStandStill(t *testing.T) {
 	}
 	eventually(t, "no connection", func() bool { return total(s.running) == 0 })
 	want := `
-# HELP svc_tls_handshake_errors_total TLS handshakes that have failed.
+# HELP svc_tls_handshake_errors_total TLS handshakes that have failed on the listeners of the service.
 # TYPE svc_tls_handshake_errors_total counter
 svc_tls_handshake_errors_total 3
 `
@@ -272,5 +274,34 @@ func TestDrainOfIdleTLSConnections(t *testing.T) {
 	}
 	if err := s.wait(t); err != nil {
 		t.Error(err)
+	}
+}
+
+// With mode mtls no client comes in without a certificate, whatever material is
+// handed in.
+func TestMutualIsNeverLeftOut(t *testing.T) {
+	clients := testcert.NewAuthority("clients")
+	s := startTLS(t, Options{Handler: handler(hello)}, clients)
+	s.mustDialTLS(t, s.clientTLS(clients))
+	s.swap(t, "second", nil) // as opened by somebody who forgot
+	for _, shows := range []*testcert.Authority{nil, clients} {
+		if c, _, err := s.dialTLS(t, s.clientTLS(shows)); err == nil {
+			c.send(t, getRoot)
+			if a, err := http.ReadResponse(c.r, nil); err == nil {
+				_ = a.Body.Close()
+				t.Errorf("answered with %s under material for any client", a.Status)
+			}
+		}
+	}
+	cfg := Default()
+	cfg.TLS.Mode = ModeMTLS
+	srv, err := New(Options{
+		Handler: handler(hello), Config: func(context.Context) *Config { return &cfg }, Certificates: s.material.Load,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Run(t.Context(), []net.Listener{memnet.Listen()}); err == nil || !strings.Contains(err.Error(), "no certificate that was opened for it") {
+		t.Errorf("Run: %v", err)
 	}
 }

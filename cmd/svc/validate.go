@@ -28,6 +28,9 @@ func newValidateCommand(b *bootstrap) *cobra.Command {
 input (YAML) in the place of the configured source, or without FILE what that
 source has now. Prints "file:line: key: reason" for each problem.
 
+An expired certificate, or one that is not valid yet, is a problem here, as it is
+in a change; a start takes it, with a warning, rather than not to serve at all.
+
 Exit codes: 0 it would start, 1 it would be refused, 2 it cannot be read.`,
 		Example: "  svc validate config.yaml\n  svc validate --strict - < config.yaml",
 		Args:    cobra.MaximumNArgs(1),

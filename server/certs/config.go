@@ -89,8 +89,15 @@ func (s *set) paths() []string {
 	return paths
 }
 
-func (s *set) equal(other *set) bool {
-	return bytes.Equal(s.cert.pem, other.cert.pem) &&
-		bytes.Equal(s.key.pem, other.key.pem) &&
-		bytes.Equal(s.clientCA.pem, other.clientCA.pem)
+// differ are the keys of the parts that are not the same.
+func (s *set) differ(other *set) []string {
+	var keys []string
+	for i, t := range s.texts() {
+		if !bytes.Equal(t.pem, other.texts()[i].pem) {
+			keys = append(keys, t.key)
+		}
+	}
+	return keys
 }
+
+func (s *set) equal(other *set) bool { return len(s.differ(other)) == 0 }

@@ -73,6 +73,9 @@ func (m *Material) ClientCAs() *x509.CertPool {
 	return m.clientCAs.Clone()
 }
 
+// Mutual reports whether every client must have a certificate of ClientCAs.
+func (m *Material) Mutual() bool { return m.clientAuth == tls.RequireAndVerifyClientCert }
+
 // Fingerprint is 64 hex digits that tell this material from every other: the
 // SHA-256 of its certificates, its client authorities and whether clients must
 // have a certificate. It holds no secret. It is not the fingerprint of the

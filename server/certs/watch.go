@@ -110,10 +110,11 @@ func (f *follower) look(ctx context.Context) (wait time.Duration, swapped bool) 
 	if err != nil {
 		return f.refuse(err), false
 	}
+	changed := read.differ(&f.inForce)
 	f.inForce, f.last = read, set{}
 	f.accept()
 	s.current.Store(m)
-	s.log.Info("certificate files changed and are in force", "subject", m.Subject(), "not_after", stamp(m.NotAfter()))
+	s.log.Info("certificate files changed and are in force", "changed", changed, "subject", m.Subject(), "not_after", stamp(m.NotAfter()))
 	return reread, true
 }
 

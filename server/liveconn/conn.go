@@ -54,6 +54,8 @@ type Conn struct {
 	read   side
 	write  side
 	dead   error // every Write fails with it
+	// handshake says that the next bytes are the end of one.
+	handshake bool
 
 	h2     h2
 	hello  *preface // nil: HTTP/2 does not begin without TLS here, or it is decided
@@ -198,6 +200,12 @@ func (r *Registry) Secured(nc net.Conn, state tls.ConnectionState) {
 	now := time.Now()
 	if c.read.mode == modePhase {
 		c.read.start = now
+	}
+	if c.phase == phaseReading {
+		// Nothing of a request was read yet. With TLS 1.3 the client's last
+		// message of the handshake is still to come, and is none either.
+		c.enter(phaseNew)
+		c.handshake = state.Version == tls.VersionTLS13
 	}
 	if state.NegotiatedProtocol == "h2" {
 		c.h2.on = true

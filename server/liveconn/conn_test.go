@@ -1,6 +1,7 @@
 package liveconn
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -167,4 +169,31 @@ func TestCountsMatchTheSet(t *testing.T) {
 			},
 		})
 	})
+}
+
+// A TLS connection on which nothing of a request was read is new, and cuts
+// nothing off.
+func TestSilentTLSConnectionIsNew(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		synctest.Test(t, func(t *testing.T) {
+			s := serve(t, transport{tls: true}, Timeouts{}, hello)
+			s.certs.MaxVersion = version
+			c := s.connect(t, "http/1.1")
+			synctest.Wait()
+			if n := s.Counts()[Class{KindHTTP1, StateNew}]; n != 1 {
+				t.Errorf("TLS %x: %v", version, s.Counts())
+			}
+			c.send(t, "GET / HT")
+			synctest.Wait()
+			if n := s.Counts()[Class{KindHTTP1, StateActive}]; n != 1 {
+				t.Errorf("TLS %x, with half a header: %v", version, s.Counts())
+			}
+			other := s.connect(t, "http/1.1")
+			synctest.Wait()
+			if cuts := s.CloseAll(); len(cuts) != 1 || cuts[0].What != "half a request" {
+				t.Errorf("TLS %x: cut off %v", version, cuts)
+			}
+			_, _ = c.Close(), other.Close()
+		})
+	}
 }

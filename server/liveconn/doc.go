@@ -64,7 +64,6 @@
 //
 // Up to three bytes of a request that came together with the request before it
 // lie in a buffer of net/http, which waits for the fourth: such a connection
-// counts as idle. Under TLS the bytes of a handshake, and of a key update, count
-// as the start of a header. The end of a handshake is noted some messages early,
-// when its parameters are known.
+// counts as idle. Under TLS the bytes of a handshake count as the start of a
+// header until its parameters are known, and so do those of a key update.
 package liveconn

@@ -19,7 +19,6 @@ type situation struct {
 	enter func(t *testing.T, s *service, handled chan struct{}) <-chan struct{}
 	// handler; nil: hello.
 	handler func(handled chan struct{}) http.HandlerFunc
-	// status is nil where the end of the phase is the end of the connection.
 }
 
 const large = 1 << 20

@@ -78,6 +78,8 @@ func (c *Conn) received(p []byte) {
 	}
 	switch {
 	case c.h2.on: // the streams tell
+	case c.handshake:
+		c.handshake = false
 	case c.phase == phaseNew:
 		c.enter(phaseReading)
 	case c.phase == phaseIdle:
