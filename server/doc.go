@@ -1,9 +1,9 @@
 // Package server is one generation of the service: it serves HTTP on the
 // listeners it is given, from the first request to a clean stop.
 //
-// [Listen] opens the listeners, [New] makes a [Server] on them, [Server.Run]
-// serves until its context ends and then drains; [Server.Apply] makes changed
-// settings count. The application is any [http.Handler]; [Engine] makes a gin
+// [New] makes a [Server], [Listen] opens listeners, [Server.Run] serves on them
+// until its context ends and then drains; [Server.Apply] makes changed settings
+// count. The application is any [http.Handler]; [Engine] makes a gin
 // engine with the service's own routes.
 //
 // It speaks HTTP/1.1 and, with TLS or where server.h2c allows it, HTTP/2, over

@@ -151,7 +151,7 @@ func (c *Conn) move(p phase) bool {
 	return true
 }
 
-// enter changes the phase and the counts, and returns when that was.
+// enter changes the phase, and returns when it began.
 func (c *Conn) enter(p phase) time.Time {
 	if c.phase == p || c.phase == phaseGone {
 		return c.since
