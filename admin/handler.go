@@ -28,6 +28,8 @@ type Backend struct {
 	Connections func() any
 	// Reload re-reads all sources and returns the outcome.
 	Reload func(ctx context.Context) (any, error)
+	// Restart is a graceful restart. It returns when the new process accepts.
+	Restart func(ctx context.Context) (any, error)
 	// Refresh is Reload as Spring's actuator has it: it returns the keys whose
 	// values changed, none where nothing did. That endpoint has no word for an
 	// outcome, so one that is not in force as a whole must be an error: a
@@ -93,6 +95,7 @@ func Handler(b Backend, metrics prometheus.Gatherer) http.Handler {
 		}
 	}
 	act("/api/v1/reload", b.Reload != nil, func(r *http.Request) (any, error) { return b.Reload(r.Context()) })
+	act("/api/v1/restart", b.Restart != nil, func(r *http.Request) (any, error) { return b.Restart(r.Context()) })
 	act("/api/v1/resume", b.Resume != nil, func(r *http.Request) (any, error) { return b.Resume(r.Context()) })
 	act("/api/v1/rollback/{rev}", b.Rollback != nil, func(r *http.Request) (any, error) {
 		return b.Rollback(r.Context(), r.PathValue("rev"))

@@ -44,8 +44,12 @@ func (m *Manager[T]) decide(ctx context.Context, c content, trigger Trigger, st 
 	}
 	m.retry.Stop()
 	m.tried.again = false
-	m.tried.entry = m.apply(ctx, c, trigger, st)
-	return m.tried.entry
+	entry := m.apply(ctx, c, trigger, st)
+	m.tried.entry = entry
+	if entry.ID == 0 {
+		m.tried.entry = Entry{} // called off, and so not tried
+	}
+	return entry
 }
 
 // sameEnd reports whether trying the content of m.tried again is in vain, or
@@ -174,7 +178,7 @@ func (m *Manager[T]) applyInPlace(ctx context.Context, next *Revision[T], entry 
 		entry.Action = ActionInPlace
 	}
 	entry = m.finish(entry, st, "")
-	m.saveGood(next.content)
+	m.cameIntoForce(next.content, entry.Trigger)
 	return entry
 }
 
@@ -186,73 +190,6 @@ func (m *Manager[T]) buildRevision(ctx context.Context, next *Revision[T]) error
 	var err error
 	next.instances, err = m.build(ctx, next.Config, previous)
 	return err
-}
-
-// applyByRestart hands next over to a new process. Where that cannot be had,
-// its live part is applied under the running restart part, so that a busy port
-// does not hold up a certificate.
-func (m *Manager[T]) applyByRestart(ctx context.Context, current, next *Revision[T], entry Entry, st stages) Entry {
-	rejected := rejectedRestart
-	if m.options.Restart == nil {
-		entry.Outcome = RestartRequired
-		entry.Reason = "needs a restart: " + joinKeys(entry.Restart)
-		rejected = ""
-	} else {
-		err := m.options.Restart(ctx, Content{Revision: next.ID, Values: next.content.sourced, Labels: next.content.labels})
-		if err == nil {
-			m.restarted = true
-			entry.Outcome, entry.Action = Restarted, ActionRestart
-			st.applied = time.Now()
-			return m.finish(entry, st, "")
-		}
-		entry.Outcome = RestartFailed
-		entry.Reason = err.Error()
-		if isRetryable(err) {
-			m.retryLater(err)
-		}
-	}
-	live, err := m.livePart(ctx, current, next)
-	switch {
-	case isRetryable(err):
-		entry.Reason += "; the rest could not be applied, and is tried again: " + err.Error()
-		m.retryLater(err)
-	case err != nil:
-		entry.Reason += "; the rest does not fit the settings in force until then: " + err.Error()
-	case live != nil:
-		st.built = time.Now()
-		m.swap(live)
-		st.applied = time.Now()
-		entry.Action = ActionInPlace
-		entry.InForce = live.ID
-	default:
-		entry.InForce = current.ID
-	}
-	entry = m.finish(entry, st, rejected)
-	if live != nil {
-		m.saveGood(live.content)
-	}
-	return entry
-}
-
-// livePart builds next's live part under current's restart part. It is nil
-// where that is what is in force already.
-func (m *Manager[T]) livePart(ctx context.Context, current, next *Revision[T]) (*Revision[T], error) {
-	combined, _ := m.schema.combine(current.Config, next.Config).(*T)
-	c, err := newContent(m.schema.combineValues(current.content.sourced, next.content.sourced), m.fixed, next.content.labels)
-	if err != nil {
-		return nil, err
-	}
-	live := m.newRevision(c, combined)
-	if len(live.effective.diff(current.effective)) == 0 {
-		return nil, nil
-	}
-	if problems := m.schema.validate(m.checker, combined, c.full); len(problems) > 0 {
-		return nil, &configsrc.InvalidError{Problems: problems}
-	}
-	if err := m.buildRevision(ctx, live); err != nil {
-		return nil, err
-	}
-	return live, nil
 }
 
 // refuse ends a content that is not brought into force: for good, or until the
@@ -287,14 +224,11 @@ func (m *Manager[T]) finish(entry Entry, st stages, rejected string) Entry {
 		return before
 	}
 	entry, err := m.history.add(entry)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrHandedOver) {
 		m.log.Warn("config history", "error", err)
 	}
 	m.metrics.observe(entry, st, rejected)
-	m.mu.Lock()
-	m.state.last = entry
-	m.state.entries = slices.Clone(m.history.entries)
-	m.mu.Unlock()
+	m.show(entry)
 
 	level, text := slog.LevelInfo, "config "+string(entry.Outcome)
 	if !entry.Outcome.Good() {
@@ -317,16 +251,55 @@ func (m *Manager[T]) finish(entry Entry, st stages, rejected string) Entry {
 	return entry
 }
 
-// saveGood keeps a content that is in force for a cold start and for rollbacks.
-func (m *Manager[T]) saveGood(c content) {
+// show makes an entry the last one in status and history.
+func (m *Manager[T]) show(last Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state.last = last
+	m.state.entries = slices.Clone(m.history.entries)
+}
+
+// cameIntoForce stores a content that has come into force, and tells of it.
+func (m *Manager[T]) cameIntoForce(c content, trigger Trigger) {
+	m.save(c)
+	if trigger != TriggerStart { // a start tells when it is through
+		m.tellApplied(c)
+	}
+}
+
+// save keeps a content that is in force for rollbacks, and for a cold start
+// once this process has proved itself.
+func (m *Manager[T]) save(c content) {
 	if m.store == nil {
 		return
 	}
 	data, err := encodeRecord(m.identity, c)
 	if err == nil {
-		err = errors.Join(m.store.write(lastGoodFile, data), m.history.keep(c.revision(), data))
+		err = m.history.keep(c.revision(), data)
 	}
-	if err != nil {
+	if err == nil && m.probation == nil {
+		err = m.store.write(lastGoodFile, data)
+	}
+	if err != nil && !errors.Is(err, ErrHandedOver) {
 		m.log.Warn("last good configuration was not stored", "error", err)
 	}
+}
+
+// tellApplied calls Options.Applied. Once another process follows, it is that
+// one's to tell.
+func (m *Manager[T]) tellApplied(c content) {
+	if m.options.Applied == nil || m.handover.isAway() {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			m.log.Error("config applied", "error", panicError(p))
+		}
+	}()
+	data, err := m.encodeHanded(c, nil, stages{})
+	if err != nil {
+		m.log.Warn("config applied", "error", err)
+		return
+	}
+	m.options.Applied(data)
 }

@@ -41,10 +41,34 @@
 //     cannot be read keeps its last snapshot and holds up nobody else.
 //   - Last good is written after a content came into force, and read only by
 //     Start. It never replaces values in memory.
+//   - One process at a time follows the sources and writes to the state folder.
+//     The one that restarts does until Options.Restart has returned nil, and
+//     writes nothing while that is under way; the new one does from the moment
+//     its Run begins. An entry of the history has one number in both.
+//   - A restart is for the content that is wanted now: another one calls it off.
+//     The longer contents keep superseding each other, the longer is the pause
+//     before the next try, 5 s at the most and 30 s after two minutes of it.
+//   - A content whose process died soon after it took over is not tried again
+//     until there was another one.
 //   - No value of the configuration appears in a log line, an error, a metric,
 //     the status or the history's index. Plan and Settings show values, secrets
 //     masked, and so are keys that no field knows.
 //
-// The manager's own work is one goroutine, plus one a source and one for each
-// build or closing under way; [Manager.Run] waits for them all.
+// # Restarts
+//
+// A change that needs a restart goes, as bytes, to Options.Restart, whose other
+// end is Options.Handed of a manager in the new process. [Manager.Start] builds
+// everything from the bytes there, and its errors abort the restart;
+// [Manager.Run] begins when the process takes over. The manager of the old
+// process is suspended then, and stays usable for the requests under way; after
+// [Manager.Return] it follows again. Bytes of Options.Applied start a successor
+// without a change: for a new binary, or after a crash.
+//
+// A limit: the bytes have the merged content of the sources, not each one's
+// part. After a handed start nothing new is applied before every source has
+// been read once.
+//
+// The manager's own work is one goroutine, plus one a source, one for
+// Options.Restart, and one for each build or closing under way; [Manager.Run]
+// waits for them all.
 package reload

@@ -65,3 +65,58 @@ func FuzzApply(f *testing.F) {
 		}
 	})
 }
+
+// FuzzHanded: whatever bytes come from another process, a start with them takes
+// them whole and gives the same ones on, or refuses them.
+func FuzzHanded(f *testing.F) {
+	encoder := newRig(f, "", nil)
+	for _, yaml := range []string{"", pairYAML(1), "workers: 9\ntoken: x\npublic: {a: [1, {b: c}]}\n", "workers: 65\n", "unknown: 1\n"} {
+		c, err := newContent(testValues(f, yaml), nil, map[string]string{"memory": "label"})
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, entry := range []*Entry{nil, {ID: 7, Changed: []string{"workers"}, Trigger: TriggerRollback}, {ID: -1, Outcome: Refused}} {
+			data, err := encoder.encodeHanded(c, entry, stages{})
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
+	}
+	for _, text := range []string{"", "\n\n", "{}\n{}\n", `{"format":2}`, `{"format":1,"entry":{"id":9223372036854775807}}` + "\n"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var r *rig
+		r = newRig(t, "", func(o *Options[settings]) {
+			o.Handed = data
+			o.Applied = func(content []byte) {
+				_, _, given, err := decodeHanded(content)
+				if err != nil {
+					t.Fatalf("what is given on cannot be read: %v", err)
+				}
+				_, _, taken, _ := decodeHanded(data)
+				if given.Hash() != r.schema.resolveAliases(taken).Hash() {
+					t.Fatal("other values are given on than were taken")
+				}
+			}
+		})
+		calls := r.source.requests()
+		if err := r.Start(t.Context()); err != nil {
+			if r.Load() != nil {
+				t.Fatalf("in force in spite of %v", err)
+			}
+		} else {
+			r.takeOver()
+			if last := r.Status().Last; last.Outcome != "" && (last.Outcome != Restarted || last.Action != ActionRestart || last.ID < 1 || last.Changed == nil) {
+				t.Fatalf("last %+v", last)
+			}
+		}
+		if r.source.requests() != calls {
+			t.Fatal("the source was asked")
+		}
+		if err := r.retireAll(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

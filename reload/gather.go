@@ -11,30 +11,40 @@ import (
 
 // handle takes in what a watcher has to say, and decides what follows.
 func (m *Manager[T]) handle(ctx context.Context, u update) {
-	trigger := TriggerChange
-	if len(u.waiting) > 0 {
-		trigger = TriggerReload
+	problem, write := m.note(u)
+	if write {
+		problem = m.finish(problem, stages{}, rejectedParse)
 	}
+	if complete, due := u.count(problem); due {
+		m.decideFor(ctx, complete, u.trigger())
+	}
+}
+
+// note records what a watcher has to say. The entry tells why the source has
+// no content; to people, content that does not parse was refused like any
+// other, and that is to be written down when it is news.
+func (m *Manager[T]) note(u update) (problem Entry, write bool) {
 	news := m.record(u)
-	var problem Entry // why the source has no content
 	switch {
 	case u.err == nil:
+		return Entry{}, false
 	case errors.Is(u.err, configsrc.ErrInvalid):
-		problem = m.sourceEntry(u, trigger, Refused)
-		if news {
-			// To people, content that does not parse was refused like any other.
-			problem = m.finish(problem, stages{}, rejectedParse)
-		}
-	default:
-		problem = m.sourceEntry(u, trigger, Failed)
+		return m.sourceEntry(u, u.trigger(), Refused), news
 	}
-	if len(u.waiting) == 0 {
-		if u.err == nil {
-			m.evaluate(ctx, trigger)
-		}
-		return
+	return m.sourceEntry(u, u.trigger(), Failed), false
+}
+
+func (u update) trigger() Trigger {
+	if len(u.waiting) > 0 {
+		return TriggerReload
 	}
-	var complete []*rereading
+	return TriggerChange
+}
+
+// count counts u as one source's answer to those who wait for all, and returns
+// those that have them all now. A decision is due where nobody waits, or with
+// the last answer.
+func (u update) count(problem Entry) (complete []*rereading, due bool) {
 	for _, r := range u.waiting {
 		if rank(problem.Outcome) > rank(r.worst.Outcome) {
 			r.worst = problem
@@ -43,11 +53,22 @@ func (m *Manager[T]) handle(ctx context.Context, u update) {
 			complete = append(complete, r)
 		}
 	}
-	if len(complete) == 0 {
-		return // the last source to answer brings the decision
-	}
+	return complete, len(complete) > 0 || len(u.waiting) == 0 && u.err == nil
+}
+
+// decideFor decides about the sources' content, and answers those who wait for
+// that. They go on waiting where newer content has superseded it; where another
+// process follows now, or none, they hear of that.
+func (m *Manager[T]) decideFor(ctx context.Context, waiting []*rereading, trigger Trigger) {
 	decided := m.evaluate(ctx, trigger)
-	for _, r := range complete {
+	switch {
+	case m.deferred.trigger != "":
+		m.deferred.complete = append(waiting, m.deferred.complete...)
+		return
+	case decided.Outcome == RestartFailed && decided.ID == 0:
+		return
+	}
+	for _, r := range waiting {
 		if r.worst.Outcome != "" {
 			r.result <- r.worst // what was asked for was not had
 			continue

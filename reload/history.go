@@ -35,10 +35,12 @@ type history struct {
 	inForce string // the revision whose content must stay, however old
 }
 
+func newHistory(s *store) *history { return &history{store: s, nextID: 1} }
+
 // openHistory reads what earlier processes wrote. A damaged line is dropped: a
 // crash may have cut the last one short.
 func openHistory(s *store) (*history, error) {
-	h := &history{store: s, nextID: 1}
+	h := newHistory(s)
 	if s == nil {
 		return h, nil
 	}
@@ -92,15 +94,9 @@ func (h *history) add(e Entry) (Entry, error) {
 	if err != nil {
 		return e, fmt.Errorf("encode history entry: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(h.store.dir, historyIndex), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return e, fmt.Errorf("open history: %w", err)
-	}
 	// The line break comes first too: a line that a crash cut short must not
 	// swallow this one.
-	_, err = f.Write(slices.Concat([]byte("\n"), line, []byte("\n")))
-	err = errors.Join(err, f.Close())
-	if err != nil {
+	if err := h.store.append(historyIndex, slices.Concat([]byte("\n"), line, []byte("\n"))); err != nil {
 		return e, fmt.Errorf("write history: %w", err)
 	}
 	h.lines++
@@ -131,7 +127,7 @@ func (h *history) compact() error {
 	}
 	for _, f := range files {
 		if rev, ok := strings.CutSuffix(f.Name(), ".json"); !ok || !kept[rev] {
-			err = errors.Join(err, os.Remove(filepath.Join(dir, f.Name())))
+			err = errors.Join(err, h.store.remove(filepath.Join(historyDir, f.Name())))
 		}
 	}
 	if err != nil {

@@ -10,10 +10,7 @@ import (
 )
 
 func TestHistoryIsBounded(t *testing.T) {
-	s, err := newStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openStore(t, t.TempDir())
 	h, err := openHistory(s)
 	if err != nil {
 		t.Fatal(err)
@@ -97,10 +94,7 @@ func TestHugeChangesDoNotStopTheNextStart(t *testing.T) {
 // TestHistoryKeepsTheContentsThatMatter: of every revision that an entry names,
 // and of the one in force, however long ago that was written down.
 func TestHistoryKeepsTheContentsThatMatter(t *testing.T) {
-	s, err := newStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openStore(t, t.TempDir())
 	h, err := openHistory(s)
 	if err != nil {
 		t.Fatal(err)

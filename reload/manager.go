@@ -58,27 +58,38 @@ type Options[T any] struct {
 	// requests that still hold it. Default 5 minutes.
 	Grace time.Duration
 	// StateDir is where last good, pin and history live; made with 0700 where
-	// missing. One manager at a time may use it. "" keeps nothing on disk.
+	// missing. One manager at a time may write to it: of several processes that
+	// hand over to each other, the one that follows the sources. "" keeps
+	// nothing on disk.
 	StateDir string
 	// Restart brings a content that needs a restart into force, in a new
-	// process, and returns when that process has taken over, or why not. An
-	// error marked Retryable is tried again. nil: nobody can restart, and such
-	// a content ends as RestartRequired.
-	Restart func(ctx context.Context, next Content) error
+	// process whose manager has it as Options.Handed, and returns when Run of
+	// that manager begins, or why it does not: nil suspends this one. content
+	// is valid for the call, and holds secrets. Restart is called in a
+	// goroutine of its own, one call at a time. ctx ends when another content
+	// is wanted, or Run's ends; Restart should then give up and return soon,
+	// since nothing else is decided before; if it succeeds all the same, the
+	// other content is the new process's to find. An error marked Retryable is
+	// tried again, its text is shown to operators. nil: nobody can restart, and
+	// such a content ends as RestartRequired.
+	Restart func(ctx context.Context, content []byte) error
+	// Handed is what another process gave to its Restart, or to Applied: Start
+	// uses it instead of the sources. It is of the same sources, by Name and
+	// Address, and at most 72 MiB long. nil: a cold start.
+	Handed []byte
+	// Applied is called with each content that has come into force, whole or
+	// in part, and after Start, in a form for Handed of a process that is
+	// started without a change: it holds secrets. It runs on the manager's
+	// goroutine, and must not block. It may keep content.
+	Applied func(content []byte)
+	// Settled, for a handed start, ends the time in which this process may
+	// still give way to the one before: last good is not written before it is
+	// closed. nil: it is written when Run begins.
+	Settled <-chan struct{}
 	// Logger gets one line a change, without values. Default: nothing is logged.
 	Logger *slog.Logger
 	// Registerer gets the svc_config_* metrics. nil: no metrics.
 	Registerer prometheus.Registerer
-}
-
-// Content is a configuration as it is handed to another process.
-type Content struct {
-	// Revision names it.
-	Revision string
-	// Values is the part that the sources gave, without the fixed layers.
-	Values configsrc.Values
-	// Labels has each source's own name for its state.
-	Labels map[string]string
 }
 
 // Manager turns sources into one typed value that is always valid.
@@ -101,15 +112,20 @@ type Manager[T any] struct {
 	current    atomic.Pointer[Revision[T]]
 	watchers   []*watcher
 	updates    chan update
-	requests   chan func(context.Context)
+	requests   chan *request
+	handover   *handover
 	stopped    chan struct{}  // closed when Run has ended
 	background sync.WaitGroup // builds and closings
 
 	// What follows is written by the one goroutine that runs Start, then Run.
 	history   *history
 	tried     tried
-	retry     *time.Timer // fires when a failed content is due again
-	restarted bool
+	retry     *time.Timer     // fires when a failed content is due again
+	probation <-chan struct{} // last good waits until it is closed; nil: it does not wait
+	inherited *inherited      // from the process before; nil once Run has begun
+	deferred  deferred        // by a restart under way
+	calm      calm
+	handed    *handed // to the process that follows after a restart from here
 
 	mu    sync.Mutex // guards what follows
 	state state
@@ -130,15 +146,16 @@ type state struct {
 type tried struct {
 	content content
 	entry   Entry
-	pace    pace // of tries that failed
-	again   bool // the environment was to blame: a try is due when the timer fires
+	pace    pace  // of tries that failed
+	again   bool  // the environment was to blame: a try is due when the timer fires
+	barred  error // why no restart is tried for it: the process that it had started has died
 }
 
 // ErrStopped is returned for a request to a manager whose Run has ended.
 var ErrStopped = errors.New("the config manager is not running")
 
-// New checks the config type and the options. It reads nothing yet, but makes
-// the state folder.
+// New checks the config type and the options. It reads nothing of the sources
+// yet, but makes the state folder, unless Options.Handed is set.
 func New[T any](options Options[T]) (*Manager[T], error) {
 	if options.Default == nil {
 		return nil, errors.New("make config manager: Options.Default is missing")
@@ -155,7 +172,7 @@ func New[T any](options Options[T]) (*Manager[T], error) {
 	}
 	m := &Manager[T]{
 		options: options, schema: s, checker: newValidate(), log: options.Logger,
-		updates: make(chan update), requests: make(chan func(context.Context)), stopped: make(chan struct{}),
+		updates: make(chan update), requests: make(chan *request), stopped: make(chan struct{}),
 		retry: time.NewTimer(time.Hour), alive: map[*Revision[T]]struct{}{},
 	}
 	m.retry.Stop()
@@ -166,16 +183,31 @@ func New[T any](options Options[T]) (*Manager[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	m.store, err = newStore(options.StateDir)
-	if err != nil {
+	if err := m.openState(); err != nil {
 		return nil, err
 	}
+	m.handover = newHandover(m.store)
+	return m, nil
+}
+
+// openState opens the state folder. What was handed a content leaves it to the
+// process before until Run begins.
+func (m *Manager[T]) openState() error {
+	m.store = newStore(m.options.StateDir)
+	m.history = newHistory(m.store)
+	if m.options.Handed != nil {
+		return nil
+	}
+	if err := m.store.open(); err != nil {
+		return err
+	}
+	var err error
 	m.history, err = openHistory(m.store)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	m.state.entries = slices.Clone(m.history.entries)
-	return m, nil
+	return nil
 }
 
 func (m *Manager[T]) addLayers(layers []Layer) error {
@@ -205,60 +237,84 @@ func (m *Manager[T]) addLayers(layers []Layer) error {
 	return err
 }
 
-// Run follows the sources and applies what they publish until ctx ends or a
-// restart has succeeded, then returns nil. It gives up the resources of the
-// last revision, so whatever uses them must have ended before ctx does. It
-// waits for everything it started; a Close that hangs is not waited for longer
-// than closeTimeout, and is an error.
+// Run follows the sources and applies what they publish until ctx ends, then
+// returns nil. While another process follows, since a restart or
+// [Manager.Suspend], it waits for [Manager.Return], and keeps the last revision
+// usable for the requests that are still under way. At the end it gives up the
+// resources of that revision, so whatever uses them must have ended before ctx
+// does. It waits for everything it started; a Close that hangs is not waited
+// for longer than closeTimeout, and is an error.
 func (m *Manager[T]) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		m.follow(ctx)
+		m.standBy(ctx)
+	}
+	m.dropDeferred(ErrStopped)
+	close(m.stopped)
+	return m.retireAll()
+}
+
+// follow follows the sources until ctx ends or another process does it.
+func (m *Manager[T]) follow(ctx context.Context) {
+	if m.handover.isAway() {
+		return
+	}
+	if m.inherited != nil {
+		m.takeOver()
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	for _, w := range m.watchers {
 		watching.Go(func() { w.run(ctx) })
 	}
-	for ctx.Err() == nil && !m.restarted {
+	for {
+		m.catchUp(ctx)
+		if ctx.Err() != nil || m.handover.isAway() {
+			break
+		}
 		select {
 		case u := <-m.updates:
 			m.handle(ctx, u)
-		case request := <-m.requests:
-			request(ctx)
+		case r := <-m.requests:
+			m.serve(ctx, r)
 		case <-m.retry.C:
 			m.tryAgain(ctx)
+		case <-m.probation:
+			m.probation = nil
+			m.save(m.Load().content)
+		case <-m.handover.wake:
 		case <-ctx.Done():
 		}
 	}
+	m.retry.Stop()
 	cancel()
 	watching.Wait()
-	close(m.stopped)
-	m.retry.Stop()
-	return m.retireAll()
+	if m.handover.isAway() {
+		for _, w := range m.watchers {
+			w.reset() // not later: in the next turn others may wait
+		}
+		m.dropDeferred(ErrHandedOver)
+		m.log.Info("config is followed by another process now")
+	}
 }
 
 // closeTimeout bounds the wait, at the end of Run, for builds and closings.
 const closeTimeout = 10 * time.Second
 
-// do runs f on the manager's goroutine.
-func (m *Manager[T]) do(ctx context.Context, f func(context.Context)) error {
-	done := make(chan struct{})
-	select {
-	case m.requests <- func(runCtx context.Context) { defer close(done); f(runCtx) }:
-	case <-m.stopped:
-		return ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	// It has begun, and its result is worth having.
-	<-done
-	return nil
-}
-
 // Reload reads all sources now and returns what became of it: Unchanged where
 // nothing differs. A content that failed before is tried again; one that was
 // refused is refused again without being built. Where a source cannot be read,
-// the outcome is Failed, or Refused where its content does not parse. It
-// returns an error only when there is no outcome: ctx ended first, or
-// ErrStopped.
+// the outcome is Failed, or Refused where its content does not parse. While a
+// restart is under way it waits for that: for its outcome, where the sources
+// still have the same content. It returns an error only when there is no
+// outcome: ctx ended first, ErrStopped, or ErrHandedOver.
 func (m *Manager[T]) Reload(ctx context.Context) (Entry, error) {
+	turn := m.handover.now()
+	select {
+	case <-turn.over:
+		return Entry{}, ErrHandedOver
+	default:
+	}
 	r := &rereading{missing: len(m.watchers), result: make(chan Entry, 1)}
 	if r.missing == 0 {
 		return Entry{Outcome: Unchanged, Action: ActionNone, Trigger: TriggerReload, Changed: []string{}}.bound(), nil
@@ -269,16 +325,18 @@ func (m *Manager[T]) Reload(ctx context.Context) (Entry, error) {
 	select {
 	case e := <-r.result:
 		return e, nil
-	case <-m.stopped:
-		if last := m.Status().Last; last.Outcome == Restarted {
-			return last, nil
+	case <-turn.over:
+		if turn.entry.Outcome != "" {
+			return turn.entry, nil
 		}
+		return Entry{}, ErrHandedOver
+	case <-m.stopped:
 		return Entry{}, ErrStopped
 	case <-ctx.Done():
-		// What the other sources have answered must not wait for the one
-		// that does not.
 		m.background.Go(func() {
-			_ = m.do(context.WithoutCancel(ctx), func(runCtx context.Context) { m.evaluate(runCtx, TriggerReload) }) // ErrStopped: nothing to do
+			_ = m.do(context.WithoutCancel(ctx), &request{ // an error tells that it is over: nothing to do
+				gone: r, run: func(runCtx context.Context) { m.evaluate(runCtx, TriggerReload) },
+			})
 		})
 		return Entry{}, fmt.Errorf("wait for the sources to answer: %w", ctx.Err())
 	}

@@ -65,6 +65,18 @@ func newMetrics(r prometheus.Registerer, stale func() map[string]float64) (*metr
 	return m, nil
 }
 
+// inherit shows what another process has brought into force; last is the entry
+// that tells of it.
+func (m *metrics) inherit(last Entry, inForce string) {
+	if last.Outcome == "" || last.Outcome.Good() {
+		m.successful.Set(1)
+	}
+	if last.Outcome.Good() {
+		m.success.Set(float64(last.At.UnixMilli()) / 1000)
+	}
+	m.revision.WithLabelValues(inForce).Set(1)
+}
+
 func (m *metrics) observe(e Entry, st stages, rejected string) {
 	m.reloads.WithLabelValues(string(e.Outcome), string(e.Action)).Inc()
 	if rejected != "" {

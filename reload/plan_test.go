@@ -63,10 +63,7 @@ func TestPlanPutsTheValuesInPlaceOfTheTopSource(t *testing.T) {
 
 func TestPlanOfSourcesThatGaveNothing(t *testing.T) {
 	dir := t.TempDir()
-	s, err := newStore(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openStore(t, dir)
 	saveLastGood(t, s, 7)
 	r := newRig(t, "", func(o *Options[settings]) { o.StateDir = dir })
 	r.source.fail(configsrc.ErrNotFound, "gone")

@@ -78,6 +78,10 @@ func (i *instance) close() error {
 // Retryable marks an error of the environment (busy port, full disk, refused
 // connection) as opposed to one of the content: the manager tries again with
 // the same content after a pause. Retryable(nil) is nil.
+//
+// Any error with a method Retryable() bool that returns true counts as marked,
+// such as one that was made from the answer of another process; [errors.As]
+// finds the mark of this func by that method too.
 func Retryable(err error) error {
 	if err == nil {
 		return nil
@@ -90,9 +94,12 @@ type retryableError struct{ err error }
 func (e *retryableError) Error() string { return e.err.Error() }
 func (e *retryableError) Unwrap() error { return e.err }
 
+// Retryable makes the mark one that other packages can read, and give.
+func (e *retryableError) Retryable() bool { return true }
+
 func isRetryable(err error) bool {
-	var r *retryableError
-	return errors.As(err, &r)
+	var marked interface{ Retryable() bool }
+	return errors.As(err, &marked) && marked.Retryable()
 }
 
 // build makes the instances for config, taking over those of previous whose

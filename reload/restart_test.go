@@ -3,6 +3,7 @@ package reload
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,44 +71,50 @@ func TestRestartPart(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("a restart takes the content whole and ends Run", func(t *testing.T) {
-		var got Content
-		r := newRig(t, "workers: 2\n", func(o *Options[settings]) {
-			o.Restart = func(_ context.Context, c Content) error { got = c; return nil }
-		})
-		if err := r.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		r.source.publish(t, "workers: 3\ntimeout: 9s\n")
-		if err := r.Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if st := r.Status(); st.Last.Outcome != Restarted || st.Last.Action != ActionRestart || got.Revision != st.Last.Revision {
-			t.Errorf("status %+v, handed over %s", st.Last, got.Revision)
-		}
-		if got.Values["workers"].Raw != int64(3) {
-			t.Error("the content handed over is not the new one")
-		}
-		if r.Load().Config.Timeout != time.Second {
-			t.Error("a part of the content was applied here as well")
-		}
-	})
-	t.Run("a failed restart is tried again", func(t *testing.T) {
+	t.Run("a restart takes the content whole and suspends this manager", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			var tries atomic.Int64
+			var got []byte
 			r := newRig(t, "workers: 2\n", func(o *Options[settings]) {
-				o.Restart = func(context.Context, Content) error {
-					if tries.Add(1) < 4 {
-						return Retryable(errors.New("port is busy"))
-					}
-					return nil
-				}
+				o.Restart = func(_ context.Context, content []byte) error { got = content; return nil }
 			})
-			if err := r.Start(t.Context()); err != nil {
+			r.start(t)
+			before := r.Load()
+			r.source.publish(t, "workers: 3\ntimeout: 9s\n")
+			synctest.Wait()
+			head, record, values, err := decodeHanded(got)
+			if err != nil {
 				t.Fatal(err)
 			}
-			done := make(chan error, 1)
-			go func() { done <- r.Run(t.Context()) }()
+			st := r.Status()
+			if st.Last.Outcome != Restarted || st.Last.Action != ActionRestart || record.Revision != st.Last.Revision || head.Entry.ID != st.Last.ID {
+				t.Errorf("status %+v, handed over %s with %+v", st, record.Revision, head.Entry)
+			}
+			if values["workers"].Raw != int64(3) {
+				t.Error("the content handed over is not the new one")
+			}
+			calls := r.source.requests()
+			r.source.publish(t, "workers: 2\ntimeout: 3s\n")
+			time.Sleep(time.Hour)
+			if r.Load() != before || r.source.requests() != calls {
+				t.Errorf("the source was followed on: %d calls more, in force %+v", r.source.requests()-calls, r.Load().Config)
+			}
+			if lease := r.Acquire(); lease != before {
+				t.Error("the revision in force cannot be used")
+			} else {
+				lease.Release()
+			}
+		})
+	})
+	t.Run("a failed restart is tried again, at the pace of the others", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var tries atomic.Int64
+			fault := atomic.Pointer[error]{}
+			busy := Retryable(errors.New("port is busy"))
+			fault.Store(&busy)
+			r := newRig(t, "workers: 2\n", func(o *Options[settings]) {
+				o.Restart = func(context.Context, []byte) error { tries.Add(1); return *fault.Load() }
+			})
+			r.start(t)
 			r.source.publish(t, "workers: 3\ntimeout: 9s\n")
 			synctest.Wait()
 			if last := r.Status().Last; last.Outcome != RestartFailed || last.Reason != "port is busy" {
@@ -116,31 +123,105 @@ func TestRestartPart(t *testing.T) {
 			if c := r.Load().Config; c.Timeout != 9*time.Second || c.Workers != 2 {
 				t.Errorf("config %+v while the restart fails", c)
 			}
-			if err := <-done; err != nil {
-				t.Fatal(err)
+			time.Sleep(10 * time.Minute)
+			// Two minutes at 2.5 s and eight at 15 s on average are 80.
+			if n := tries.Load(); n < 30 || n > 200 {
+				t.Errorf("%d tries in ten minutes", n)
 			}
-			if n := tries.Load(); n != 4 || r.Status().Last.Outcome != Restarted {
-				t.Errorf("%d tries, last %+v", n, r.Status().Last)
+			if n := len(r.History()); n != 2 {
+				t.Errorf("%d entries for one failure: %+v", n, r.History())
+			}
+			// On request at once.
+			n := tries.Load()
+			want(t, r.reread(t), RestartFailed)
+			if tries.Load() != n+1 {
+				t.Errorf("%d tries on request", tries.Load()-n)
+			}
+			var none error
+			fault.Store(&none)
+			time.Sleep(time.Minute)
+			if last := r.Status().Last; last.Outcome != Restarted {
+				t.Errorf("last %+v", last)
+			}
+		})
+	})
+	t.Run("a refused restart waits for other content", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var tries atomic.Int64
+			r := newRig(t, "workers: 2\n", func(o *Options[settings]) {
+				o.Restart = func(context.Context, []byte) error { tries.Add(1); return errors.New("no such port") }
+			})
+			r.start(t)
+			r.source.publish(t, "workers: 3\n")
+			time.Sleep(time.Hour)
+			want(t, r.reread(t), RestartFailed)
+			if n := tries.Load(); n != 1 {
+				t.Errorf("%d tries", n)
+			}
+			r.source.publish(t, "workers: 5\n")
+			synctest.Wait()
+			if n := tries.Load(); n != 2 {
+				t.Errorf("%d tries with another content", n)
 			}
 		})
 	})
 }
 
+// retryableElsewhere is a mark of another package, on an error with one of ours
+// below it.
+type retryableElsewhere struct {
+	yes   bool
+	below error
+}
+
+func (e *retryableElsewhere) Error() string   { return "from elsewhere" }
+func (e *retryableElsewhere) Retryable() bool { return e.yes }
+func (e *retryableElsewhere) Unwrap() error   { return e.below }
+
+func TestRetryableByItsMethod(t *testing.T) {
+	ours := Retryable(errors.New("busy"))
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{errors.New("plain"), false},
+		{ours, true},
+		{fmt.Errorf("restart: %w", ours), true},
+		{errors.Join(errors.New("plain"), &retryableElsewhere{yes: true}), true},
+		{&retryableElsewhere{yes: false}, false},
+		{&retryableElsewhere{yes: false, below: ours}, false}, // the outer one knows better
+	} {
+		if got := isRetryable(c.err); got != c.want {
+			t.Errorf("isRetryable(%#v) = %v", c.err, got)
+		}
+	}
+	var marked interface{ Retryable() bool }
+	if !errors.As(fmt.Errorf("start: %w", ours), &marked) || !marked.Retryable() {
+		t.Error("our mark cannot be found by its method")
+	}
+}
+
 func TestReloadThatRestartsSaysSo(t *testing.T) {
 	restart := func(o *Options[settings]) {
-		o.Restart = func(context.Context, Content) error { return nil }
+		o.Restart = func(context.Context, []byte) error { return nil }
 	}
 	for _, delay := range []time.Duration{0, 20 * time.Millisecond} {
 		for range 20 {
-			r, low, high := newPairOfSources(t, "workers: 2\n", pairYAML(1), restart)
-			high.delay = delay
-			stop := r.start(t)
-			low.replace(t, "workers: 3\n")
-			e, err := r.Reload(t.Context())
-			if err != nil || e.Outcome != Restarted {
-				t.Fatalf("Reload with an answer delayed by %v: %+v, %v; last %+v", delay, e, err, r.Status().Last)
-			}
-			stop()
+			synctest.Test(t, func(t *testing.T) {
+				r, low, high := newPairOfSources(t, "workers: 2\n", pairYAML(1), restart)
+				high.delay = delay
+				r.start(t)
+				synctest.Wait() // or the watcher sees the change by itself, and the restart is over before Reload
+				low.replace(t, "workers: 3\n")
+				e, err := r.Reload(t.Context())
+				if err != nil || e.Outcome != Restarted {
+					t.Fatalf("Reload with an answer delayed by %v: %+v, %v; last %+v", delay, e, err, r.Status().Last)
+				}
+				if _, err := r.Reload(t.Context()); !errors.Is(err, ErrHandedOver) {
+					t.Errorf("Reload after it: %v", err)
+				}
+			})
 		}
 	}
 }
@@ -189,7 +270,7 @@ func TestPinIsOnDiskBeforeTheRestart(t *testing.T) {
 	var pinned error
 	r := newRig(t, "workers: 2\n", func(o *Options[settings]) {
 		o.StateDir = dir
-		o.Restart = func(context.Context, Content) error {
+		o.Restart = func(context.Context, []byte) error {
 			_, pinned = os.Stat(filepath.Join(dir, pinFile))
 			return nil
 		}

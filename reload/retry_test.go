@@ -189,10 +189,7 @@ func TestFailedContentReadAgainWaitsForItsRetry(t *testing.T) {
 func TestRetryAfterAStartFromLastGood(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s, err := newStore(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openStore(t, dir)
 		saveLastGood(t, s, 7)
 		r := newRig(t, pairYAML(2), func(o *Options[settings]) { o.StateDir = dir })
 		var down atomic.Bool

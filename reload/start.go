@@ -15,7 +15,23 @@ import (
 // source cannot be reached within StartTimeout, or the content is refused, it
 // falls back to the last good content of the same sources; without one it
 // returns the reason. A pinned content is used without asking the sources.
+//
+// With Options.Handed that content is used, no source is asked, and nothing is
+// written to StateDir. An error is final then: there is a process that goes on
+// with what it has. One of the environment keeps its mark (see [Retryable]).
 func (m *Manager[T]) Start(ctx context.Context) error {
+	start := m.startCold
+	if m.options.Handed != nil {
+		start = m.startHanded
+	}
+	if err := start(ctx); err != nil {
+		return err
+	}
+	m.tellApplied(m.Load().content)
+	return nil
+}
+
+func (m *Manager[T]) startCold(ctx context.Context) error {
 	if started, err := m.startPinned(ctx); started || err != nil {
 		return err
 	}
@@ -73,7 +89,7 @@ func (m *Manager[T]) startPinned(ctx context.Context) (bool, error) {
 	if r.Identity != m.identity {
 		return false, fmt.Errorf("pinned revision %s is of another source: %s; %s", r.Revision, r.Identity, wayOut)
 	}
-	c, err := newContent(values, m.fixed, r.Labels)
+	c, err := m.storedContent(r, values)
 	if err != nil {
 		return false, fmt.Errorf("pinned revision %s: %w; %s", r.Revision, err, wayOut)
 	}
@@ -86,6 +102,12 @@ func (m *Manager[T]) startPinned(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// storedContent is a content as another process has written it. That one may
+// have had an older program, with another name for a setting.
+func (m *Manager[T]) storedContent(r record, values configsrc.Values) (content, error) {
+	return newContent(m.schema.resolveAliases(values), m.fixed, r.Labels)
+}
+
 func (m *Manager[T]) startLastGood(ctx context.Context, cause error) error {
 	r, values, err := m.store.load(lastGoodFile)
 	switch {
@@ -96,7 +118,7 @@ func (m *Manager[T]) startLastGood(ctx context.Context, cause error) error {
 	case r.Identity != m.identity:
 		return fmt.Errorf("%w (and the last good configuration is of another source: %s)", cause, r.Identity)
 	}
-	c, err := newContent(values, m.fixed, r.Labels)
+	c, err := m.storedContent(r, values)
 	if err != nil {
 		return fmt.Errorf("%w (and the last good configuration does not fit the settings above it: %w)", cause, err)
 	}

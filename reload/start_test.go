@@ -31,10 +31,7 @@ func TestColdStart(t *testing.T) {
 	prepare := func(t *testing.T) string {
 		t.Helper()
 		dir := t.TempDir()
-		s, err := newStore(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openStore(t, dir)
 		saveLastGood(t, s, 7)
 		return dir
 	}
@@ -128,10 +125,7 @@ func TestColdStart(t *testing.T) {
 
 func TestFallbackLastsUntilAUsableContent(t *testing.T) {
 	dir := t.TempDir()
-	s, err := newStore(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openStore(t, dir)
 	saveLastGood(t, s, 7)
 	r := newRig(t, "pair: {a: 1, b: 2}\n", func(o *Options[settings]) { o.StateDir = dir })
 	r.start(t)
@@ -156,10 +150,7 @@ func TestFallbackLastsUntilAUsableContent(t *testing.T) {
 func TestStartInAMomentOfEmptiness(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s, err := newStore(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := openStore(t, dir)
 		saveLastGood(t, s, 7)
 		r := newRig(t, "", func(o *Options[settings]) { o.StateDir = dir; o.Layers[0].Quiet = 300 * time.Millisecond })
 		time.AfterFunc(50*time.Millisecond, func() { r.source.publish(t, pairYAML(7)+"workers: 9\n") })
@@ -172,10 +163,7 @@ func TestStartInAMomentOfEmptiness(t *testing.T) {
 
 func TestParseErrorAtAColdStartShowsEverywhere(t *testing.T) {
 	dir := t.TempDir()
-	s, err := newStore(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openStore(t, dir)
 	saveLastGood(t, s, 7)
 	r := newRig(t, "", func(o *Options[settings]) { o.StateDir = dir })
 	r.source.fail(configsrc.ErrInvalid, "broken")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hotsvc/svc/configsrc"
@@ -19,6 +20,10 @@ import (
 // store keeps contents in the state folder. A nil store keeps nothing.
 type store struct {
 	dir string
+
+	mu     sync.Mutex // held while something is written
+	closed bool       // another process writes to the folder
+
 	// step is called after each step of a write, by the tests that stop the
 	// process there; nil otherwise.
 	step func(name string)
@@ -46,14 +51,36 @@ type record struct {
 	Checksum string `json:"checksum"`
 }
 
-func newStore(dir string) (*store, error) {
+// newStore is the state folder, closed for writing so far.
+func newStore(dir string) *store {
 	if dir == "" {
-		return nil, nil
+		return nil
 	}
-	if err := os.MkdirAll(filepath.Join(dir, historyDir), 0o700); err != nil {
-		return nil, fmt.Errorf("make state folder: %w", err)
+	return &store{dir: dir, closed: true}
+}
+
+// open lets this process write, and makes the folder where it is missing.
+func (s *store) open() error {
+	if s == nil {
+		return nil
 	}
-	return &store{dir: dir}, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = false
+	if err := os.MkdirAll(filepath.Join(s.dir, historyDir), 0o700); err != nil {
+		return fmt.Errorf("make state folder: %w", err)
+	}
+	return nil
+}
+
+// close waits for a write under way; after it, nothing is written.
+func (s *store) close() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
 }
 
 // encodeRecord writes a content as a record.
@@ -76,6 +103,11 @@ func encodeRecord(identity string, c content) ([]byte, error) {
 // write writes a file: a temporary one first, so that a crash at any point
 // leaves the old content or the new one.
 func (s *store) write(name string, data []byte) (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrHandedOver
+	}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write %s: %w", name, err)
@@ -145,31 +177,56 @@ func (s *store) load(name string) (record, configsrc.Values, error) {
 	if err != nil {
 		return record{}, nil, err
 	}
+	return decodeRecord(data, path)
+}
+
+// decodeRecord reads what encodeRecord wrote; where is what its errors name.
+func decodeRecord(data []byte, where string) (record, configsrc.Values, error) {
 	if len(data) > maxRecordBytes {
-		return record{}, nil, fmt.Errorf("%s is larger than %d bytes", path, maxRecordBytes)
+		return record{}, nil, fmt.Errorf("%s is larger than %d bytes", where, maxRecordBytes)
 	}
 	var r record
 	head, encoded, _ := bytes.Cut(data, []byte{'\n'})
 	if err := json.Unmarshal(head, &r); err != nil {
-		return record{}, nil, fmt.Errorf("%s is damaged: its first line is no JSON", path)
+		return record{}, nil, fmt.Errorf("%s is damaged: its first line is no JSON", where)
 	}
 	if r.Format != recordFormat {
-		return record{}, nil, fmt.Errorf("%s has format %d, this program reads %d", path, r.Format, recordFormat)
+		return record{}, nil, fmt.Errorf("%s has format %d, this program reads %d", where, r.Format, recordFormat)
 	}
 	sum := sha256.Sum256(encoded)
 	if hex.EncodeToString(sum[:]) != r.Checksum {
-		return record{}, nil, fmt.Errorf("%s is damaged: its checksum does not match", path)
+		return record{}, nil, fmt.Errorf("%s is damaged: its checksum does not match", where)
 	}
 	values, err := configsrc.DecodeValues(encoded, configsrc.Limits{Bytes: maxRecordBytes, Keys: maxRecordKeys})
 	if err != nil {
-		return record{}, nil, fmt.Errorf("%s is damaged: %w", path, err)
+		return record{}, nil, fmt.Errorf("%s is damaged: %w", where, err)
 	}
 	return r, values, nil
+}
+
+// append adds to the end of a file.
+func (s *store) append(name string, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrHandedOver
+	}
+	f, err := os.OpenFile(filepath.Join(s.dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // one of our own names in the state folder
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }
 
 func (s *store) remove(name string) error {
 	if s == nil {
 		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrHandedOver
 	}
 	if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

@@ -44,6 +44,16 @@ func runAsChild() bool {
 	return true
 }
 
+// openStore opens a state folder for writing.
+func openStore(t *testing.T, dir string) *store {
+	t.Helper()
+	s := newStore(dir)
+	if err := s.open(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func testContent(n int64) content {
 	values := configsrc.Values{"pair.a": {Raw: n}, "pair.b": {Raw: n}, "plain": {Raw: strings.Repeat("x", 10_000)}}
 	return content{sourced: values, full: values, hash: values.Hash()}
@@ -65,10 +75,7 @@ func TestKillAtEachStep(t *testing.T) {
 	for _, step := range steps {
 		t.Run(step, func(t *testing.T) {
 			dir := t.TempDir()
-			s, err := newStore(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := openStore(t, dir)
 			saveLastGood(t, s, 1)
 			child := exec.CommandContext(t.Context(), os.Args[0])
 			child.Env = append(os.Environ(), childDir+"="+dir, childStep+"="+step)

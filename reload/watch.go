@@ -153,6 +153,14 @@ func (w *watcher) readNow(r *rereading) {
 	}
 }
 
+// reset makes a watcher whose run has ended read its source anew: what it saw
+// last may not have been taken from it, and those who wait have been answered.
+func (w *watcher) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.after, w.pace, w.waiting = configsrc.Version{}, pace{}, nil
+}
+
 // next is one call of the source's Next, and as many more as it takes until
 // the content has settled.
 func (w *watcher) next(ctx context.Context, after configsrc.Version, now bool) (configsrc.Snapshot, error) {

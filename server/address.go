@@ -75,20 +75,3 @@ func isHostName(name string) bool {
 	}
 	return len(name) <= 253
 }
-
-// network is what to listen on for address: net.Listen takes an unspecified
-// IPv4 address for all addresses, of IPv6 too, so that it could not be listened
-// on beside one of IPv6.
-func network(address string) (network, addr string) {
-	if path, ok := strings.CutPrefix(address, unixPrefix); ok {
-		return "unix", path
-	}
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return "tcp", address
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
-		return "tcp4", address
-	}
-	return "tcp", address
-}

@@ -114,8 +114,17 @@ type CORS struct {
 
 // Drain is the section "server.drain".
 type Drain struct {
-	// Timeout bounds a drain: what is still open then is closed.
+	// Timeout bounds a drain: what is still open then is closed. After a
+	// handover the keeper goes by it.
 	Timeout time.Duration `config:"timeout" validate:"gt=0"`
+	// Spread is the time over which handlers that hold a connection for long are
+	// to let it go, each at a moment of its own: see [liveconn.Conn.Leave].
+	Spread time.Duration `config:"spread" validate:"gte=0"`
+	// Overlap is how long an address that a restart gives up is still served.
+	Overlap time.Duration `config:"overlap" validate:"gte=0"`
+	// MaxGenerations is how many generations may drain at once beside the one
+	// that serves. With one more, the oldest must end.
+	MaxGenerations int `config:"max_generations" validate:"gte=1,lte=100"`
 }
 
 // Default returns the settings of a service that sets none.
@@ -132,7 +141,7 @@ func Default() Config {
 			Request:    15 * time.Second,
 		},
 		Limit: Limit{BodyBytes: 1 << 20},
-		Drain: Drain{Timeout: 30 * time.Second},
+		Drain: Drain{Timeout: 30 * time.Second, Spread: 5 * time.Second, Overlap: 5 * time.Second, MaxGenerations: 4},
 	}
 }
 

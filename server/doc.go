@@ -3,7 +3,10 @@
 //
 // [New] makes a [Server], [Listen] opens listeners, [Server.Run] serves on them
 // until its context ends and then drains; [Server.Apply] makes changed settings
-// count. The application is any [http.Handler]; [Engine] makes a gin
+// count. Where a keeper runs generations beside each other
+// ([github.com/hotsvc/svc/server/keeper]), [Server.Handover] leaves the work to a
+// successor, [Server.Resume] takes it back, and [Server.Adopt] goes on with the
+// connections of a predecessor. The application is any [http.Handler]; [Engine] makes a gin
 // engine with the service's own routes.
 //
 // It speaks HTTP/1.1 and, with TLS or where server.h2c allows it, HTTP/2, over
@@ -32,10 +35,16 @@
 //     it since; what was read before the close is never executed after it.
 //     [http.Server.Shutdown] is not used: it drops requests on connections
 //     that were accepted and not yet read (golang/go#75591).
+//   - A handover costs a client of HTTP/1 without TLS nothing, not even its
+//     connection: as soon as it is idle it moves to the successor, by the rules of
+//     liveconn, where that accepts on the same socket without TLS. At any moment one
+//     process reads it, and a successor that dies before it has taken a connection
+//     has not lost it.
 //   - On HTTP/2 a drain ends no stream. A client is told by GOAWAY to go
 //     elsewhere, and streams that it refuses were not executed.
 //   - Every wait of a drain is bounded by server.drain.timeout, which is read
-//     again during the drain.
+//     again during the drain, or after a handover by what the keeper says.
+//     What is cut off then is counted by kind and named.
 //   - Answers are not buffered, and the writer a handler gets still flushes,
 //     hijacks and copies files without user space, as that of net/http does.
 //   - Every connection is counted, hijacked ones included, until it is closed.
@@ -50,7 +59,13 @@
 // Forwarded header (RFC 7239).
 //
 // A stop resets the connections that the kernel has set up and the server has
-// not accepted yet: nobody is there to take them over. Listeners that pass from
-// one generation to the next, connections that move with them, and
-// server.drain.spread, .overlap and .max_generations are not here yet.
+// not accepted yet, unless another process has the socket.
+//
+// Not moved in a handover: what is encrypted or HTTP/2, whose state is in this
+// process, a request that is half read, and what a handler has hijacked.
+// An idle one of the first is closed a second before the end of the drain, if its
+// client has not used it until then; a request sent in that moment is lost. A client
+// that has sent half a header holds the old process up until server.timeout.read_header
+// is over. Connections that a successor has taken and not answered are lost when it
+// is killed.
 package server

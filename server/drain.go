@@ -1,11 +1,14 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/hotsvc/svc/server/liveconn"
 )
 
 // ErrDrainTimeout is returned by [Server.Run] when server.drain.timeout was over
@@ -27,44 +30,22 @@ const (
 	maxNamed = 3
 )
 
-// drain waits until every connection is closed and every handler has returned.
-// The accept loops are over.
-func (s *Server) drain(ctx context.Context) error {
-	began := time.Now()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		if s.stopped() {
-			return s.cutOff(nil)
-		}
-		now := time.Now()
-		limit := s.config(ctx).Drain.Timeout
-		// Half the limit leaves the closed ones time to be gone.
-		next := s.registry.CloseIdle(now, began, min(maxLinger, limit/2))
-		if s.finished() {
-			return nil
-		}
-		left := limit - now.Sub(began)
-		if left <= 0 {
-			return s.cutOff(ErrDrainTimeout)
-		}
-		wait := min(left, drainCheck)
-		if !next.IsZero() {
-			wait = min(wait, next.Sub(now))
-		}
-		timer.Reset(wait)
-		select {
-		case <-s.stop:
-		case <-s.registry.Changed():
-		case <-timer.C:
-		}
-	}
-}
-
 // finished reports whether nothing is served any more. The requests are looked
 // at last: one begins only on a connection that is in the set.
 func (s *Server) finished() bool {
 	return s.registry.Empty() && s.requests.Load() == 0
+}
+
+// cutOff closes everything, and notes what that cut off.
+func (r *run) cutOff(cause error) {
+	r.ended = true
+	r.shut(every)
+	r.stopMoving(nil)
+	for _, a := range r.adopting {
+		a.cancel()
+		<-a.done
+	}
+	r.note(r.server.cutOff(cause))
 }
 
 // cutOff closes everything and returns what that cut off, as an error; nil when
@@ -98,6 +79,7 @@ func (s *Server) cutOff(cause error) error {
 		}
 		b.WriteString(sep + c.Describe(began))
 	}
+	b.WriteString(byKind(cuts))
 	if running > 0 {
 		fmt.Fprintf(&b, "; handlers still running: %d", running)
 	}
@@ -105,4 +87,21 @@ func (s *Server) cutOff(cause error) error {
 		return fmt.Errorf("stop server: %s", b.String())
 	}
 	return fmt.Errorf("drain server: %w: %s", cause, b.String())
+}
+
+// byKind counts what was cut off by the kind of the connection.
+func byKind(cuts []liveconn.Cut) string {
+	counts := map[liveconn.Kind]int{}
+	for _, c := range cuts {
+		counts[c.Kind]++
+	}
+	text := ""
+	for _, kind := range slices.Sorted(maps.Keys(counts)) {
+		sep := ", "
+		if text == "" {
+			sep = "; by kind: "
+		}
+		text += fmt.Sprintf("%s%s %d", sep, kind, counts[kind])
+	}
+	return text
 }

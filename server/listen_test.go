@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -60,15 +58,6 @@ func TestListenErrors(t *testing.T) {
 	cancel()
 	_, err = Listen(canceled, []string{"nobody.invalid:0"})
 	wantError(t, err, "listen on nobody.invalid:0: ")
-}
-
-func TestListenErrorOfAPortWithoutRight(t *testing.T) {
-	cause := &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", errAccess)}
-	err := listenError("h:80", cause)
-	wantError(t, err, "listen on h:80: this user may not open the port; "+portHint+": bind: ")
-	if !errors.Is(err, errAccess) {
-		t.Errorf("error %v hides its cause", err)
-	}
 }
 
 func wantError(t *testing.T, err error, prefix string) {

@@ -45,6 +45,10 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 			Help: "Connections closed unheard, being far more than server.limit.connections.",
 		}, func() float64 { return float64(s.registry.Refused()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "svc_connections_moved_total",
+			Help: "Connections that a successor has taken over.",
+		}, func() float64 { return float64(s.registry.MovedCount()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "svc_tls_handshake_errors_total",
 			Help: "TLS handshakes that have failed on the listeners of the service.",
 		}, func() float64 { return float64(s.handshakeErrors.Load()) }),

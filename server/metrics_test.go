@@ -67,6 +67,7 @@ svc_connections{kind="h2",state="new"} 0
 svc_connections{kind="http1",state="active"} 1
 svc_connections{kind="http1",state="draining"} 0
 svc_connections{kind="http1",state="idle"} 1
+svc_connections{kind="http1",state="moved"} 0
 svc_connections{kind="http1",state="new"} 0
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want),

@@ -53,13 +53,20 @@ func (w *response) WriteHeader(status int) {
 // the request's start, because the drain may have begun meanwhile.
 func (w *response) commit(status int) {
 	x := w.exchange
-	if (x.last || x.server.registry.Draining()) && status != http.StatusSwitchingProtocols {
+	if (x.last || x.server.registry.Draining() && !x.moves()) && status != http.StatusSwitchingProtocols {
 		w.Header().Set("Connection", "close")
 	}
 	x.live.Answer() // after that: it looks at the header
 	// net/http panics for a status that there is not. Then nothing was sent.
 	w.ResponseWriter.WriteHeader(status)
 	w.status = status
+}
+
+// moves reports whether the connection goes to a successor after the answer. It
+// is not closed then: what the client has sent already, one request after the
+// other, would be lost.
+func (x *exchange) moves() bool {
+	return x.request.ProtoMajor == 1 && x.request.TLS == nil && x.live.Conn().Moving()
 }
 
 func (w *response) ensureHeader() {

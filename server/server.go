@@ -30,7 +30,7 @@ type Options struct {
 	// pointer until the settings change, and nobody changes what it points to.
 	// What it returns must be valid, by Validate and by the tags of the fields,
 	// which package reload checks.
-	// It is not called before Run. Required.
+	// Required.
 	Config func(context.Context) *Config
 	// Certificates returns the certificate and the client CAs in force, for
 	// each handshake: Load of a [certs.Store] that was opened for what
@@ -47,6 +47,10 @@ type Options struct {
 	// handshakes at level debug.
 	// nil: they are dropped.
 	Logger *slog.Logger
+	// Tickets are the keys of TLS session tickets, which may be those of a
+	// predecessor: its clients resume their sessions then. nil: the sessions end
+	// with the process.
+	Tickets *certs.Tickets
 	// AccessLogger gets a line for each request, at level info: method, path,
 	// protocol, status (0 where a handler has taken the connection), bytes of the
 	// answer, time, client. Whether it is enabled is asked with the request's
@@ -64,6 +68,7 @@ type Server struct {
 	pin          func(context.Context) (context.Context, func())
 	config       func(context.Context) *Config
 	certificates func() *certs.Material
+	tickets      *certs.Tickets
 	handler      http.Handler
 	exempt       func(*http.Request) bool
 	log, access  *slog.Logger
@@ -76,6 +81,9 @@ type Server struct {
 	// handshakeErrors is how many TLS handshakes have failed.
 	handshakeErrors atomic.Uint64
 
+	commands chan func(*run)
+	woken    chan struct{} // gets a value when Run is to look at what has ended
+	over     chan struct{} // closed when Run has returned
 	started  atomic.Bool
 	stopOnce sync.Once
 	stop     chan struct{} // closed by Close
@@ -96,12 +104,16 @@ func New(o Options) (*Server, error) {
 		pin:          o.Pin,
 		config:       o.Config,
 		certificates: o.Certificates,
+		tickets:      o.Tickets,
 		handler:      o.Handler,
 		exempt:       o.Exempt,
 		log:          o.Logger,
 		access:       o.AccessLogger,
 		registry:     liveconn.NewRegistry(Default().Timeout.timeouts()),
 		limiter:      newLimiter(),
+		commands:     make(chan func(*run)),
+		woken:        make(chan struct{}, 1),
+		over:         make(chan struct{}),
 		stop:         make(chan struct{}),
 	}
 	if s.log == nil {
@@ -143,7 +155,10 @@ func (s *Server) Apply(c Config) {
 // connections and listeners are closed and all handlers have returned. It may be
 // called once.
 //
-// What a handler has hijacked is waited for like a request.
+// What a handler has hijacked is waited for like a request; see
+// [liveconn.Conn.Draining].
+//
+// It drains as well when a successor takes over: see Handover.
 //
 // It returns nil after a drain that cut nothing off. It returns an error that is
 // [ErrDrainTimeout] when server.drain.timeout was over first: then it has closed
@@ -155,75 +170,46 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
 	if !s.started.CompareAndSwap(false, true) {
 		return errors.New("run server: called twice")
 	}
+	defer close(s.over)
 	if s.metrics != nil {
 		defer s.metrics.unregister()
 	}
 	config := s.config(ctx)
-	serving, err := s.open(config, listeners)
+	tlsConfig, err := s.tlsConfig(config, listeners)
 	if err != nil {
 		return errors.Join(fmt.Errorf("run server: %w", err), closeAll(listeners))
 	}
-	s.mu.Lock()
-	s.listeners = listeners
-	s.mu.Unlock()
 	s.Apply(*config)
-
-	hs := s.httpServer(config)
-	ended := make(chan error, len(listeners))
-	var accepting sync.WaitGroup
-	for _, ln := range serving {
-		accepting.Go(func() {
-			err := hs.Serve(ln)
-			ended <- fmt.Errorf("accept on %s: %w", addressOf(ln), err)
-		})
+	r := &run{
+		server: s, ctx: context.WithoutCancel(ctx), http: s.httpServer(config), tls: tlsConfig,
+		options: liveconn.ListenerOptions{H2C: config.H2C && tlsConfig == nil},
 	}
-
-	var broken error
-	select {
-	case <-ctx.Done():
-	case <-s.stop:
-	case broken = <-ended:
-		if s.stopped() {
-			broken = nil // Close closed the listener
-		}
+	for _, ln := range listeners {
+		r.accept(ln)
 	}
-
-	// Readiness fails from here on. The listeners are closed after that, and
-	// every accept loop is over before a connection is looked at: one that was
-	// accepted but is not in the registry yet would be lost.
-	s.registry.Drain()
-	closed := closeAll(listeners)
-	accepting.Wait()
-	drained := s.drain(context.WithoutCancel(ctx))
-	// Nothing is left that it could cut off; it releases what is its own.
-	_ = hs.Close()
-	return errors.Join(broken, closed, drained)
+	r.publish()
+	r.loop(ctx)
+	r.close()
+	return errors.Join(r.errs...)
 }
 
-// open puts what a connection needs on top of the listeners.
-func (s *Server) open(c *Config, listeners []net.Listener) ([]net.Listener, error) {
-	if len(listeners) == 0 {
+// tlsConfig is what is put on top of the listeners; nil is nothing.
+func (s *Server) tlsConfig(c *Config, listeners []net.Listener) (*tls.Config, error) {
+	switch {
+	case len(listeners) == 0:
 		return nil, errors.New("no listener")
+	case !c.TLS.On():
+		return nil, nil
 	}
-	secure := c.TLS.On()
-	var config *tls.Config
-	if secure {
-		current := s.material(c.TLS.Mode == ModeMTLS)
-		if current() == nil {
-			return nil, fmt.Errorf("server.tls.mode is %s, and there is no certificate that was opened for it", c.TLS.Mode)
-		}
-		config = certs.TLS(current, certs.TLSOptions{
-			NextProtos: []string{"h2", "http/1.1"}, Handshaked: s.registry.Secured,
-		})
+	current := s.material(c.TLS.Mode == ModeMTLS)
+	if current() == nil {
+		return nil, fmt.Errorf("server.tls.mode is %s, and there is no certificate that was opened for it", c.TLS.Mode)
 	}
-	serving := make([]net.Listener, len(listeners))
-	for i, ln := range listeners {
-		serving[i] = s.registry.Listener(ln, liveconn.ListenerOptions{H2C: c.H2C && !secure})
-		if secure {
-			serving[i] = tls.NewListener(serving[i], config)
-		}
+	o := certs.TLSOptions{NextProtos: []string{"h2", "http/1.1"}, Handshaked: s.registry.Secured}
+	if s.tickets != nil {
+		o.TicketKeys = s.tickets.Keys
 	}
-	return serving, nil
+	return certs.TLS(current, o), nil
 }
 
 // material returns the func that handshakes ask. With mutual it hands out nothing
@@ -312,10 +298,3 @@ func addressOf(ln net.Listener) string {
 	}
 	return unixPrefix + ln.Addr().String()
 }
-
-// Draining reports whether the server has begun to drain.
-func (s *Server) Draining() bool { return s.registry.Draining() }
-
-// Connections returns how many connections are open, by kind and state, zeros
-// included.
-func (s *Server) Connections() map[liveconn.Class]int { return s.registry.Counts() }

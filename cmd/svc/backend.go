@@ -6,32 +6,39 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/hotsvc/svc/admin"
 	"github.com/hotsvc/svc/configsrc"
 	"github.com/hotsvc/svc/reload"
+	"github.com/hotsvc/svc/server/keeper"
 )
 
 // status is the answer of svc status; see the contract of the command. Fields
 // are added, never renamed.
 type status struct {
-	Healthy     bool         `json:"healthy"`
-	Version     string       `json:"version"`
-	KeeperPID   int          `json:"keeper_pid"` // the process that svc run started
-	Source      sourceStatus `json:"source"`
-	Revision    string       `json:"revision"`
-	Pinned      string       `json:"pinned"`
-	Fallback    string       `json:"fallback,omitempty"` // why last good is in force
-	Generation  int          `json:"generation"`
-	Last        reload.Entry `json:"last"`
-	Generations []generation `json:"generations"`
-	Listeners   []string     `json:"listeners"`
+	Healthy     bool                `json:"healthy"`
+	Version     string              `json:"version"`
+	KeeperPID   int                 `json:"keeper_pid"` // the process that svc run started
+	Source      sourceStatus        `json:"source"`
+	Revision    string              `json:"revision"`
+	Pinned      string              `json:"pinned"`
+	Fallback    string              `json:"fallback,omitempty"` // why last good is in force
+	Generation  int                 `json:"generation"`
+	Last        reload.Entry        `json:"last"`
+	Generations []keeper.Generation `json:"generations"`
+	Listeners   []string            `json:"listeners"`
+	// LastRestart is how the last restart went, for whatever reason it was tried.
+	LastRestart *keeper.Restart `json:"last_restart,omitempty"`
+	// Trouble says why no generation serves, or which one has died.
+	Trouble string `json:"trouble,omitempty"`
+}
+
+// add adds what the keeper knows.
+func (s *status) add(t keeper.Table) {
+	s.Generations, s.LastRestart, s.Trouble = t.Generations, t.LastRestart, t.Trouble
 }
 
 type sourceStatus struct {
@@ -50,49 +57,11 @@ func newSourceStatus(s reload.SourceStatus) sourceStatus {
 	return st
 }
 
-// generation is one worker process. This version has only the first.
-type generation struct {
-	Number      int            `json:"number"`
-	PID         int            `json:"pid"`
-	State       string         `json:"state"`
-	Since       time.Time      `json:"since"`
-	Connections map[string]int `json:"connections"`
-}
-
-const (
-	stateServing  = "serving"
-	stateDraining = "draining"
-)
-
 // planResult is the answer of svc plan.
 type planResult struct {
 	reload.Plan
 	// Connections are those that a restart would drain, by kind.
 	Connections map[string]int `json:"connections"`
-}
-
-// generations are all worker processes: this one.
-func (s *service) generations() []generation {
-	g := generation{Number: 1, PID: os.Getpid(), State: stateServing, Since: s.since, Connections: s.connections()}
-	if s.server.Draining() {
-		g.State = stateDraining
-	}
-	return []generation{g}
-}
-
-// generationGauge counts the generations in a state, for the metrics.
-func (s *service) generationGauge(state string) prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "svc_generations", Help: "Worker processes by state.", ConstLabels: prometheus.Labels{"state": state},
-	}, func() float64 {
-		n := 0
-		for _, g := range s.generations() {
-			if g.State == state {
-				n++
-			}
-		}
-		return float64(n)
-	})
 }
 
 // backend gives the admin API what it shows and does.
@@ -101,20 +70,23 @@ func (s *service) backend() admin.Backend {
 		Status: func() any {
 			st := s.manager.Status()
 			top := st.Sources[len(st.Sources)-1]
-			g := s.generations()
-			return status{
-				Healthy: g[0].State == stateServing, Version: version, KeeperPID: os.Getpid(),
+			kept := s.kept()
+			shown := status{
+				Healthy: !s.server.Draining(), Version: version, KeeperPID: s.worker.KeeperPID(),
 				Source:   newSourceStatus(top),
-				Revision: st.Revision, Pinned: st.Pinned, Fallback: st.Fallback, Generation: g[0].Number, Last: st.Last,
-				Generations: g, Listeners: s.addresses,
+				Revision: st.Revision, Pinned: st.Pinned, Fallback: st.Fallback, Generation: s.worker.Generation(), Last: st.Last,
+				Listeners: s.addresses,
 			}
+			shown.add(kept)
+			return shown
 		},
 		Config:      func() any { return s.manager.Settings() },
 		Sources:     func() any { return s.manager.Status().Sources },
 		History:     func() any { return s.manager.History() },
-		Generations: func() any { return s.generations() },
+		Generations: func() any { return s.kept().Generations },
 		Connections: func() any { return s.connectionList() },
 		Reload:      func(ctx context.Context) (any, error) { return s.manager.Reload(ctx) },
+		Restart:     s.restart,
 		Refresh:     s.refresh,
 		Plan: func(ctx context.Context, name string, document []byte) (any, error) {
 			return s.planDocument(ctx, name, document)
@@ -191,20 +163,43 @@ func (s *service) connections() map[string]int {
 	return byKind
 }
 
-// connectionClass is one line of the connections endpoint.
+// connectionList is the answer of the connections endpoint.
+type connectionList struct {
+	Counts []connectionClass `json:"counts"`
+	// Connections are the oldest ones, at most maxConnections.
+	Connections []connection `json:"connections"`
+}
+
+// maxConnections is how many are listed one by one.
+const maxConnections = 1000
+
 type connectionClass struct {
 	Kind  string `json:"kind"`
 	State string `json:"state"`
 	Count int    `json:"count"`
 }
 
-func (s *service) connectionList() []connectionClass {
-	list := []connectionClass{}
+type connection struct {
+	Kind     string    `json:"kind"`
+	State    string    `json:"state"`
+	Listener string    `json:"listener"`
+	Peer     string    `json:"peer"`
+	Opened   time.Time `json:"opened"` // in this generation or one before
+	Since    time.Time `json:"since"`  // when its state began
+}
+
+func (s *service) connectionList() connectionList {
+	list := connectionList{Counts: []connectionClass{}, Connections: []connection{}}
 	for class, n := range s.server.Connections() {
-		list = append(list, connectionClass{string(class.Kind), string(class.State), n})
+		list.Counts = append(list.Counts, connectionClass{string(class.Kind), string(class.State), n})
 	}
-	slices.SortFunc(list, func(a, b connectionClass) int {
+	slices.SortFunc(list.Counts, func(a, b connectionClass) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.State, b.State))
 	})
+	for _, c := range s.server.List(maxConnections) {
+		list.Connections = append(list.Connections, connection{
+			string(c.Kind), string(c.State), c.Key, c.Peer, c.Opened.UTC(), c.Since.UTC(),
+		})
+	}
 	return list
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hotsvc/svc/admin"
 	"github.com/hotsvc/svc/reload"
+	"github.com/hotsvc/svc/server"
 	"github.com/hotsvc/svc/server/certs"
 )
 
@@ -173,7 +174,7 @@ func (d *diagnosis) certificate(section string, m *material, err error) {
 }
 
 func (d *diagnosis) addresses(ctx context.Context, c *Config) {
-	l, err := listen(ctx, addressesOf(c))
+	l, err := listen(ctx, server.Listen, addressesOf(c))
 	if err == nil {
 		err = l.Close()
 	}

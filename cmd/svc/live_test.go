@@ -172,6 +172,9 @@ func TestEachKeyInPlaceUnderLoad(t *testing.T) {
 				{"server.cors.headers": []string{"X-Test"}},
 				{"server.trusted_proxies": []string{"192.0.2.0/24"}},
 				{"server.drain.timeout": "25s"},
+				{"server.drain.spread": "26s"},
+				{"server.drain.overlap": "27s"},
+				{"server.drain.max_generations": 5},
 				{"admin.token": strings.Repeat("b", 32)},
 				{"admin.hosts": []string{"svc.example.com"}},
 				{"admin.tls.cert": "file:" + otherCert, "admin.tls.key": "file:" + otherKey},
@@ -271,7 +274,8 @@ func TestHeaderTimeoutUnderHalfARequest(t *testing.T) {
 	}
 }
 
-// TestRestartKeys: what needs a restart changes nothing, and says so.
+// TestRestartKeys: without a keeper what needs a restart changes nothing, and
+// says so.
 func TestRestartKeys(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "")
@@ -281,7 +285,7 @@ func TestRestartKeys(t *testing.T) {
 		"admin.listen": []string{"127.0.0.1:0"}, "admin.token": strings.Repeat("a", 32),
 	}
 	f.write("config.yaml", config.yaml(t))
-	r := f.start()
+	r := f.start("--no-keeper")
 	before, settingsBefore := r.current(), f.svc("config").stdout
 	for changed, value := range map[string]any{
 		"server.listen":           []string{freeAddress(t)},

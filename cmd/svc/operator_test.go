@@ -47,7 +47,7 @@ func TestOperatorOnTCP(t *testing.T) {
 	const first, second = "canary-first-0123456789", "canary-second-0123456789"
 	config := settings{"server.listen": []string{"127.0.0.1:0"}, "admin.listen": []string{"127.0.0.1:0"}, "admin.token": first}
 	f := newFolder(t, config.yaml(t))
-	r := f.start()
+	r := f.start("--no-keeper")
 	listeners := r.current().Listeners
 	if len(listeners) != 2 {
 		t.Fatalf("listeners %v", listeners)

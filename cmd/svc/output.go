@@ -88,5 +88,9 @@ func showTime(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return fmt.Sprintf("%s (%s ago)", t.Local().Format(time.DateTime), time.Since(t).Round(time.Second))
+	ago := time.Since(t).Round(time.Second)
+	if ago < 0 {
+		return fmt.Sprintf("%s (in %s)", t.Local().Format(time.DateTime), -ago)
+	}
+	return fmt.Sprintf("%s (%s ago)", t.Local().Format(time.DateTime), ago)
 }

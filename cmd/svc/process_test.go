@@ -166,9 +166,9 @@ func (l *lockedBuffer) String() string {
 }
 
 // start runs the service until the end of the test, or stop.
-func (f *folder) start() *running {
+func (f *folder) start(flags ...string) *running {
 	f.t.Helper()
-	r := &running{folder: f, cmd: f.command("run"), log: &lockedBuffer{}, done: make(chan struct{})}
+	r := &running{folder: f, cmd: f.command(append([]string{"run"}, flags...)...), log: &lockedBuffer{}, done: make(chan struct{})}
 	r.cmd.Path = os.Args[0]
 	r.cmd.Env = append(r.cmd.Env, runAsMain+"=1")
 	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log

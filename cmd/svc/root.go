@@ -25,8 +25,8 @@ func newRootCommand(e *env) *cobra.Command {
 		Use:   "svc",
 		Short: "A service whose settings follow a config center while it runs",
 		Long: `svc serves HTTP with settings from a config source and follows the source while
-it runs: a change is checked as a whole and takes effect in place, or says that
-it needs a restart. "svc run" starts it; the other commands ask the running
+it runs: a change is checked as a whole and takes effect in place, or by a
+graceful restart. "svc run" starts it; the other commands ask the running
 service, found by --admin, SVC_ADMIN, or the state folder (SVC_STATE_DIR).
 
 Exit code 2 of any command: it was not understood, or has nothing to work on.`,
@@ -36,7 +36,7 @@ Exit code 2 of any command: it was not understood, or has nothing to work on.`,
 	b.addFlags(root.PersistentFlags())
 	root.AddCommand(
 		newRunCommand(b), newValidateCommand(b), newPlanCommand(b), newStatusCommand(b), newConfigCommand(b),
-		newHistoryCommand(b), newRollbackCommand(b), newReloadCommand(b), newDoctorCommand(b), newVersionCommand(e),
+		newHistoryCommand(b), newRollbackCommand(b), newReloadCommand(b), newRestartCommand(b), newDoctorCommand(b), newVersionCommand(e),
 	)
 	return root
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,33 +23,46 @@ import (
 	"github.com/hotsvc/svc/configsrc"
 	"github.com/hotsvc/svc/reload"
 	"github.com/hotsvc/svc/server"
+	"github.com/hotsvc/svc/server/certs"
+	"github.com/hotsvc/svc/server/keeper"
+	"github.com/hotsvc/svc/server/socket"
 )
 
 //go:embed default.yaml
 var defaultDocument []byte
 
 func newRunCommand(b *bootstrap) *cobra.Command {
-	return &cobra.Command{
+	var alone bool
+	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Serve, and follow the config source",
 		Long: `Serve, and follow the config source until a signal ends it.
+
+The process that this starts is the keeper: it holds the listening sockets, and a
+worker of the same program serves. A change that needs a restart, "svc restart"
+and USR2 start a new worker, of the program as it is on disk then; when that
+accepts, the old one finishes its requests and ends.
 
 With no source configured it follows ./config.yaml, and writes that file with
 every default and a comment where it is missing.
 
 Signals: TERM and INT finish the requests under way and stop, a second one stops
-at once; HUP reads the sources again; QUIT writes all goroutines to stderr.
+at once; HUP reads the sources again; USR2 restarts gracefully; QUIT writes all
+goroutines of all processes to stderr.
 
 Exit codes: 0 after a stop that finished its requests, 1 it did not start, or
 requests were cut.`,
 		Example: "  svc run\n  svc run --file /etc/svc.yaml --set server.listen=0.0.0.0:80",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context()) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return b.run(cmd.Context(), alone) },
 	}
+	cmd.Flags().BoolVar(&alone, "no-keeper", false, "serve in this process alone, for debuggers; a restart is a stop and a start then")
+	return cmd
 }
 
-// run serves until a signal, or the end of ctx, stops it.
-func (b *bootstrap) run(ctx context.Context) error {
+// run serves until a signal, or the end of ctx, stops it. It is called in the
+// keeper's process and in each worker's.
+func (b *bootstrap) run(ctx context.Context, alone bool) error {
 	if err := b.resolve(); err != nil {
 		return err
 	}
@@ -59,28 +73,36 @@ func (b *bootstrap) run(ctx context.Context) error {
 	if err := admin.CheckSocketPath(filepath.Join(b.stateDir, adminSocket)); err != nil {
 		return err
 	}
+	level := new(slog.LevelVar)
+	s := &service{bootstrap: b, log: newLogger(b.stderr, level), level: level, registry: prometheus.NewRegistry(), counted: prometheus.NewRegistry()}
+	s.counters = newCounters(s.counted)
+	o := keeper.Options{StateDir: b.stateDir, Version: version, Direct: alone, Logger: s.log, Stderr: b.stderr}
+	if keeper.IsWorker() {
+		return keeper.Run(ctx, o, s.run)
+	}
 	state, err := openStateDir(b.stateDir)
 	if err != nil {
 		return err
 	}
-	level := new(slog.LevelVar)
-	log := newLogger(b.stderr, level)
 	if state.open {
-		log.Warn("the state folder is open to other users; it holds values of the config", "path", b.stateDir)
+		s.log.Warn("the state folder is open to other users; it holds values of the config", "path", b.stateDir)
 	}
-	s := &service{bootstrap: b, log: log, level: level, registry: prometheus.NewRegistry()}
-	ctx, release := catchSignals(ctx)
-	err = s.run(ctx)
-	release()
+	if err = s.writeDefault(); err == nil {
+		err = keeper.Run(ctx, o, s.run)
+	}
 	return errors.Join(err, state.close())
 }
 
-// service is one run of the service.
+// service is one generation of the service.
 type service struct {
 	*bootstrap
 	log          *slog.Logger
 	level        *slog.LevelVar
-	registry     *prometheus.Registry
+	registry     *prometheus.Registry // of this process
+	counted      *prometheus.Registry // of what goes on from one generation to the next
+	counters     *counters
+	tickets      *certs.Tickets
+	worker       *keeper.Worker
 	manager      *reload.Manager[Config]
 	certificates certificates
 	server       *server.Server
@@ -88,9 +110,12 @@ type service struct {
 	since        time.Time
 }
 
-func (s *service) run(ctx context.Context) error {
-	if err := s.writeDefault(); err != nil {
-		return err
+// run is the work of a generation.
+func (s *service) run(ctx context.Context, w *keeper.Worker) error {
+	s.worker = w
+	s.tickets = s.ticketKeys()
+	if w.Kept() {
+		s.log = s.log.With("generation", w.Generation())
 	}
 	sockets, err := s.wire() //nolint:contextcheck // its handlers have their requests' contexts
 	if err != nil {
@@ -99,7 +124,7 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.manager.Start(ctx); err != nil {
 		return s.startError(err)
 	}
-	operator, err := admin.ListenUnix(ctx, filepath.Join(s.stateDir, adminSocket))
+	operator, err := w.Listen(ctx, []string{"unix:" + filepath.Join(s.stateDir, adminSocket)}, 0o600)
 	if err != nil {
 		return err
 	}
@@ -110,16 +135,17 @@ func (s *service) run(ctx context.Context) error {
 func (s *service) wire() (*reload.Resource[Config, *listeners], error) {
 	var err error
 	s.manager, err = s.newManager(reload.Options[Config]{
-		StateDir: s.stateDir, Logger: s.log, Registerer: s.registry,
+		StateDir: s.stateDir, Logger: s.log, Registerer: s.counted,
+		Restart: s.worker.Restarter(), Handed: s.worker.Content(), Applied: s.worker.SetContent, Settled: s.worker.Settled(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	m := s.manager
-	// A cold start takes an outdated certificate: the service is not better off
+	// A start takes an outdated certificate: the service is not better off
 	// without any.
 	s.certificates = registerCertificates(m, s.log, func() bool { return m.Load() == nil })
-	sockets := registerListeners(m)
+	sockets := registerListeners(m, s.worker)
 	s.server, err = server.New(server.Options{
 		Pin:          m.Pin,
 		Config:       func(ctx context.Context) *server.Config { return &m.From(ctx).Config.Server },
@@ -127,7 +153,8 @@ func (s *service) wire() (*reload.Resource[Config, *listeners], error) {
 		Handler:      server.Engine(server.RouteOptions{Public: s.public}),
 		Logger:       s.log,
 		AccessLogger: accessLogger(s.log, func(ctx context.Context) bool { return m.From(ctx).Config.Log.Access }),
-		Registerer:   s.registry,
+		Registerer:   keptRegisterer{s.counted},
+		Tickets:      s.tickets,
 	})
 	if err != nil {
 		return nil, err
@@ -139,52 +166,80 @@ func (s *service) wire() (*reload.Resource[Config, *listeners], error) {
 	reload.Subscribe(m, "admin", func(c *Config) admin.Config { return c.Admin }, s.warnReadable)
 	s.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		s.generationGauge(stateServing), s.generationGauge(stateDraining), newExpiries(s.certificates),
+		newGenerationMetrics(s), newExpiries(s.certificates),
 	)
 	return sockets, nil
 }
 
 // serve runs the parts and ends them in turn: first the server, which finishes
 // its requests, then the manager they read from, then the operator's listeners.
-func (s *service) serve(ctx context.Context, socket net.Listener, sockets *listeners) error {
+func (s *service) serve(ctx context.Context, operator []net.Listener, sockets *listeners) error {
 	serverCtx, stopServer := context.WithCancel(ctx)
 	defer stopServer()
-	after := context.WithoutCancel(ctx)
-	managerCtx, stopManager := context.WithCancel(after)
+	managerCtx, stopManager := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopManager()
-	adminCtx, stopAdmin := context.WithCancel(after)
-	defer stopAdmin()
-
-	service, operator := sockets.take()
-	s.addresses = append(server.Addrs(service), server.Addrs(operator)...)
+	service, others := sockets.take()
+	s.addresses = append(shownAddresses(service), shownAddresses(others)...)
 	s.since = time.Now().UTC()
-	handler := admin.Handler(s.backend(), s.registry)
-	var managing, administering, signalling sync.WaitGroup
-	var managerErr, adminErr, tcpErr error
-	managing.Go(func() {
-		managerErr = s.manager.Run(managerCtx)
-		stopServer() // nobody follows the config any more
-	})
-	administering.Go(func() {
-		adminErr = admin.Serve(adminCtx, socket, handler, s.log)
-		stopServer()
-	})
-	administering.Go(func() {
-		tcpErr = admin.ServeTCP(adminCtx, operator, handler, newAdminAccess(s.certificates).load, s.log)
-		stopServer()
-	})
-	signalling.Go(func() { s.handleSignals(managerCtx, stopServer) })
-	s.log.Info("serving", "addresses", server.Addrs(service), "admin", server.Addrs(operator), "revision", s.manager.Load().ID,
-		"config", s.describeSource(), "state", s.stateDir, "version", version)
+	all := slices.Concat(operator, others)
+	api := &operatorAPI{service: s, socket: socket.KeyOf(operator[0]), failed: stopServer}
 
-	err := s.server.Run(serverCtx, service)
+	next := &succession{service: s}
+	hearing, deaf := context.WithCancel(context.WithoutCancel(ctx))
+	defer deaf()
+	var managing, listening sync.WaitGroup
+	listening.Go(func() { s.listen(hearing) })
+	var managerErr error
+	err := s.worker.Serve(serverCtx, s.server, service, keeper.Hooks{
+		Others: all,
+		Began: func() {
+			managing.Go(func() {
+				managerErr = s.manager.Run(managerCtx)
+				stopServer() // nobody follows the config any more
+			})
+			// Whoever scrapes must not find less than before.
+			wait := hearTime
+			if s.worker.Content() == nil {
+				wait = 0 // there was none before
+			}
+			s.keepTickets()
+			api.start(all, wait) //nolint:contextcheck // its requests have contexts
+			s.log.Info("serving", "addresses", shownAddresses(service), "admin", shownAddresses(others),
+				"revision", s.manager.Load().ID, "config", s.describeSource(), "state", s.stateDir, "version", version)
+		},
+		HandedOver: func() {
+			s.manager.Suspend()
+			next.begin(api.stop) //nolint:contextcheck // it ends with next.end
+		},
+		Resumed: func(cause error, again []net.Listener) { //nolint:contextcheck // as above
+			s.manager.Return(cause)
+			next.end()
+			api.start(again, 0)
+		},
+		Reload: s.reload,
+	})
 	stopManager()
 	managing.Wait()
-	signalling.Wait()
-	stopAdmin()
-	administering.Wait()
-	s.log.Info("stopped")
-	return errors.Join(err, managerErr, adminErr, tcpErr)
+	if next.end() {
+		s.tell(false, true)
+	}
+	api.stop()
+	deaf()
+	listening.Wait()
+	if err == nil {
+		s.log.Info("stopped")
+	}
+	return errors.Join(err, managerErr, api.err)
+}
+
+// reload re-reads the sources because a signal asked for it.
+func (s *service) reload(ctx context.Context) {
+	entry, err := s.manager.Reload(ctx)
+	if err != nil {
+		s.log.Error("re-read on signal", "error", err)
+		return
+	}
+	s.log.Info("re-read on signal", "outcome", entry.Outcome, "revision", entry.Revision)
 }
 
 func (s *service) public(ctx context.Context) (string, map[string]any) {

@@ -4,7 +4,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -128,12 +131,40 @@ func TestListenerChange(t *testing.T) {
 		t.Errorf("plan %+v, %v", plan, err)
 	}
 	f.edit("server: {listen: ['" + other + "'], timeout: {request: 77ms}}\n")
+	r.until("the restart", func() bool { return r.status().Last.Outcome == reload.Restarted })
+	before := r.url
+	r.url = "http://" + other
+	if code, _ := r.get("/v1/echo?delay=200ms"); code != 503 {
+		t.Errorf("the live part does not apply: %d", code)
+	}
+	st := r.status()
+	if st.Generation != 2 || !slices.Equal(st.Listeners, []string{other}) || st.KeeperPID != r.cmd.Process.Pid || len(st.Generations) != 2 {
+		t.Errorf("%+v", st)
+	}
+	f.svc("reload").want(t, 0, "unchanged")
+	f.svc("status").want(t, 0, "restarted", "generation 2 took over", "still listens on "+address, "ends by")
+	// The old address is served for server.drain.overlap more, and then no more.
+	r.url = before
+	if code, _ := r.get("/v1/config"); code != http.StatusOK {
+		t.Errorf("the old address answers with %d", code)
+	}
+	r.until("the end of the old address", func() bool {
+		_, err := net.DialTimeout("tcp", address, time.Second) //nolint:noctx // it is this machine
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	r.until("the end of the old generation", func() bool { return len(r.status().Generations) == 1 })
+
+	// Without a keeper there is nobody to restart.
+	alone := newFolder(t, "server: {listen: ['"+address+"']}\n")
+	r = alone.start("--no-keeper")
+	alone.edit("server: {listen: ['" + other + "'], timeout: {request: 77ms}}\n")
 	r.until("restart_required", func() bool { return r.status().Last.Outcome == reload.RestartRequired })
 	if code, _ := r.get("/v1/echo?delay=200ms"); code != 503 {
 		t.Errorf("the live part does not apply: %d", code)
 	}
-	f.svc("reload").want(t, 1, "restart_required", "server.listen")
-	f.svc("status").want(t, 0, "restart_required")
+	alone.svc("reload").want(t, 1, "restart_required", "server.listen")
+	alone.svc("status").want(t, 0, "restart_required")
+	alone.svc("restart").want(t, 1, "--no-keeper")
 }
 
 func TestSignals(t *testing.T) {
@@ -141,12 +172,14 @@ func TestSignals(t *testing.T) {
 	r := f.start()
 	r.signal(syscall.SIGHUP)
 	r.until("a re-read", func() bool {
-		return strings.Contains(r.log.String(), `"msg":"re-read on signal","outcome":"unchanged"`)
+		return strings.Contains(r.log.String(), `"msg":"re-read on signal","generation":1,"outcome":"unchanged"`)
 	})
 	r.signal(syscall.SIGQUIT)
-	r.until("goroutines", func() bool { return strings.Contains(r.log.String(), "goroutine ") })
+	for _, pid := range []int{r.status().KeeperPID, r.status().Generations[0].PID} {
+		r.until("goroutines", func() bool { return strings.Contains(r.log.String(), fmt.Sprintf("goroutines of process %d:", pid)) })
+	}
 	r.signal(syscall.SIGUSR2)
-	r.until("a word on USR2", func() bool { return strings.Contains(r.log.String(), "graceful restart is not available") })
+	r.until("a restart on USR2", func() bool { return r.status().Generation == 2 })
 	if !r.status().Healthy {
 		t.Error("not healthy after signals")
 	}

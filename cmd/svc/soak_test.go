@@ -126,20 +126,66 @@ func TestMetrics(t *testing.T) {
 		"svc_config_last_reload_successful", "svc_config_last_reload_success_timestamp_seconds",
 		`svc_config_revision_info{revision="`+r.status().Revision+`"}`, `svc_config_reloads_total{action="none",result="applied"}`,
 		`svc_config_stage_seconds_count{stage="built"}`, `svc_config_source_stale_seconds{source="file"}`,
-		`svc_config_rejected_total{reason="decode"}`, `svc_generations{state="serving"}`,
+		`svc_config_rejected_total{reason="decode"}`, `svc_generations{state="serving"}`, `svc_generations{state="probation"}`, "svc_restart_seconds_count", "svc_restarts_failed_total",
 		`svc_connections{kind="http1",state="active"}`,
 		`http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/v1/config"}`,
 	)
 	for name, want := range map[string]float64{
-		"svc_config_last_reload_successful": 1, `svc_generations{state="serving"}`: 1, `svc_config_rejected_total{reason="decode"}`: 0,
+		"svc_config_last_reload_successful": 1, `svc_config_rejected_total{reason="decode"}`: 0,
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %v, want %v", name, got[name], want)
 		}
+	}
+	if n := got[`svc_generations{state="serving"}`] + got[`svc_generations{state="probation"}`]; n != 1 {
+		t.Errorf("%v generations are the service", n)
 	}
 	f.edit("server: {listen: ['127.0.0.1:0'], timeout: {request: soon}}\n")
 	r.until("a rejection counted", func() bool {
 		got := r.metrics("svc_config_last_reload_successful", `svc_config_rejected_total{reason="decode"}`)
 		return got["svc_config_last_reload_successful"] == 0 && got[`svc_config_rejected_total{reason="decode"}`] == 1
 	})
+}
+
+// TestCountersOverRestarts: what is counted never falls, whichever generation is
+// asked, and nothing that was counted is lost.
+func TestCountersOverRestarts(t *testing.T) {
+	f := newFolder(t, "server: {listen: ['127.0.0.1:0']}\nlog: {access: false}\n")
+	r := f.start()
+	const name = `http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",http_route="/v1/config"}`
+	r.get("/v1/config")
+	var requests atomic.Int64
+	requests.Add(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var load sync.WaitGroup
+	for range 2 {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				r.get("/v1/config") //nolint:contextcheck // a request under way is not cut
+				requests.Add(1)
+			}
+		})
+	}
+	var scrapes int
+	load.Go(func() {
+		for last := 0.0; ctx.Err() == nil; scrapes++ {
+			got := r.metrics(name)[name] //nolint:contextcheck // it has its own time
+			if got < last {
+				t.Errorf("scrape %d: from %v to %v", scrapes, last, got)
+			}
+			last = got
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	for range 6 {
+		f.svc("restart").want(t, 0, "restarted")
+		time.Sleep(100 * time.Millisecond)
+	}
+	cancel()
+	load.Wait()
+	r.until("the end of all old generations", func() bool { return len(r.status().Generations) == 1 })
+	if got := r.metrics(name)[name]; got != float64(requests.Load()) || scrapes < 10 {
+		t.Errorf("%v counted of %d requests, %d scrapes", got, requests.Load(), scrapes)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hotsvc/svc/admin"
+	"github.com/hotsvc/svc/server/keeper"
 )
 
 // callTimeout bounds a question to the running service.
@@ -64,10 +65,7 @@ const waitInterval = 100 * time.Millisecond
 func (b *bootstrap) status(ctx context.Context, wait bool, timeout time.Duration) (status, error) {
 	deadline := time.Now().Add(timeout)
 	for {
-		var st status
-		err := b.ask(ctx, callTimeout, func(ctx context.Context, c *admin.Client) error {
-			return c.Get(ctx, "/api/v1/status", &st)
-		})
+		st, err := b.askStatus(ctx)
 		if !wait || err == nil && st.Healthy || time.Now().After(deadline) {
 			return st, err
 		}
@@ -78,6 +76,40 @@ func (b *bootstrap) status(ctx context.Context, wait bool, timeout time.Duration
 		}
 	}
 }
+
+// statusTimeout bounds the questions of one status.
+const statusTimeout = 2 * time.Second
+
+// askStatus asks the keeper first, which answers at once whatever its workers
+// do, then the worker that serves. Where that does not answer, what the keeper
+// knows is the status.
+func (b *bootstrap) askStatus(ctx context.Context) (status, error) {
+	var table keeper.Table
+	kept := errNamed
+	if !b.adminNamed {
+		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+		table, kept = keeper.Ask(ctx, b.stateDir)
+		cancel()
+	}
+	var st status
+	var err error
+	if kept != nil || table.Serving != 0 || table.Stopping {
+		err = b.ask(ctx, statusTimeout, func(ctx context.Context, c *admin.Client) error {
+			return c.Get(ctx, "/api/v1/status", &st)
+		})
+		if err == nil || kept != nil {
+			return st, err
+		}
+	}
+	st = status{Version: table.Version, KeeperPID: table.KeeperPID, Source: sourceStatus{Name: b.source}, Generation: table.Serving, Listeners: table.Listeners}
+	st.add(table)
+	if err != nil {
+		st.Trouble = "the generation that serves does not answer: " + err.Error()
+	}
+	return st, nil
+}
+
+var errNamed = errors.New("the service is named by an address")
 
 // ask calls the running service. Where there is none, the error says so.
 func (b *bootstrap) ask(ctx context.Context, timeout time.Duration, call func(context.Context, *admin.Client) error) error {
@@ -120,7 +152,28 @@ func (s status) text(w io.Writer) {
 	if s.Source.Error != "" {
 		rows = append(rows, []string{"", s.Source.Error})
 	}
-	rows = append(rows, []string{"revision", revision})
+	if s.Trouble != "" {
+		rows = append(rows, []string{"trouble", s.Trouble})
+	}
+	if s.Last.Outcome != "" {
+		rows = append(rows, s.lastRows(revision)...)
+	}
+	if r := s.LastRestart; r != nil {
+		rows = append(rows, []string{"last restart", fmt.Sprintf("%s %s, generation %d after %.0f ms, because: %s", r.Outcome, showTime(r.At), r.Generation, r.Seconds*1000, r.Reason)})
+		if r.Error != "" {
+			rows = append(rows, []string{"", r.Error})
+		}
+	}
+	rows = append(rows, []string{"listening on", strings.Join(s.Listeners, ", ")})
+	for _, g := range s.Generations {
+		rows = append(rows, generationRows(g)...)
+	}
+	table(w, rows)
+}
+
+// lastRows tell of the config.
+func (s status) lastRows(revision string) [][]string {
+	rows := [][]string{{"revision", revision}}
 	if s.Fallback != "" {
 		rows = append(rows, []string{"", "last good content, because: " + s.Fallback})
 	}
@@ -131,19 +184,34 @@ func (s status) text(w io.Writer) {
 	if len(s.Last.Changed) > 0 {
 		rows = append(rows, []string{"changed", strings.Join(s.Last.Changed, ", ")})
 	}
-	rows = append(rows, []string{"listening on", strings.Join(s.Listeners, ", ")})
-	for _, g := range s.Generations {
-		var parts []string
-		for _, kind := range slices.Sorted(maps.Keys(g.Connections)) {
-			parts = append(parts, fmt.Sprintf("%d %s", g.Connections[kind], kind))
-		}
-		if len(parts) == 0 {
-			parts = []string{"no connections"}
-		}
-		rows = append(rows, []string{
-			fmt.Sprintf("generation %d", g.Number),
-			fmt.Sprintf("%s, process %d, since %s, %s", g.State, g.PID, showTime(g.Since), strings.Join(parts, ", ")),
-		})
+	return rows
+}
+
+// generationRows tell what a generation does, holds, and why.
+func generationRows(g keeper.Generation) [][]string {
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(g.Connections)) {
+		parts = append(parts, fmt.Sprintf("%d %s", g.Connections[kind], kind))
 	}
-	table(w, rows)
+	if len(parts) == 0 {
+		parts = []string{"no connections"}
+	}
+	rows := [][]string{{
+		fmt.Sprintf("generation %d", g.Number),
+		fmt.Sprintf("%s, process %d, since %s, %s", g.State, g.PID, showTime(g.Since), strings.Join(parts, ", ")),
+	}}
+	if g.Reason != "" {
+		rows = append(rows, []string{"", g.Reason})
+	}
+	if g.State == keeper.StateDraining {
+		text := "still listens on " + strings.Join(g.Holds, ", ")
+		if len(g.Holds) == 0 {
+			text = "listens on nothing"
+		}
+		if g.By != nil {
+			text += ", ends by " + showTime(*g.By)
+		}
+		rows = append(rows, []string{"", text})
+	}
+	return rows
 }

@@ -114,10 +114,14 @@ func (c *child) close() error {
 
 // IsServer reports whether this process is to be the child: main calls Serve
 // then, and nothing else.
-func IsServer() bool { return os.Getenv(serveEnv) != "" }
+func IsServer() bool { return os.Getenv(serveEnv) != "" || os.Getenv(generationEnv) != "" }
 
-// Serve is the child. It returns when in ends.
+// Serve is the child. It returns when in ends. One that is restarted has nothing
+// to do with in and out: see [generation].
 func Serve(ctx context.Context, in io.Reader, out io.Writer) (err error) {
+	if path := os.Getenv(generationEnv); path != "" {
+		return serveGeneration(ctx, path)
+	}
 	s, err := openServers(ctx)
 	if err != nil {
 		return err

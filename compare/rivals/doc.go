@@ -1,7 +1,8 @@
 // Package rivals measures the library pieces of this module beside those of
 // the field: one setting read, 10,000 keys reloaded, readers during reloads,
-// the time from the edit of a file to its effect, and what a request costs whose
-// timeouts are live, beside gin on net/http with static ones.
+// the time from the edit of a file to its effect, what a request costs whose
+// timeouts are live, beside gin on net/http with static ones, and what a restart
+// does to the requests beside it.
 //
 // Invariants:
 //
@@ -17,5 +18,7 @@
 // It has a module of its own, so that nobody who uses ours gets the others with
 // it. The benchmarks name the library in a sub-benchmark, lib=NAME, ours first;
 // cmd/ratios measures everything and prints one table. The servers run in a
-// process of their own, which is this program once more: see [Serve].
+// process of their own, which is this program once more: see [Serve]. So do those
+// that are restarted, in as many processes as a restart takes; the clients beside
+// a restart are those of package load, which tests of other servers may use too.
 package rivals

@@ -45,10 +45,13 @@ type Row struct {
 type Figure struct {
 	Name  string  `json:"name"`
 	Value float64 `json:"value"`
-	Unit  string  `json:"unit"` // "ns", "ms" or "%"
+	Unit  string  `json:"unit"` // "ns", "ms", "%" or unitRequests
 	// Allocs is the number of allocations, where they were counted.
 	Allocs *float64 `json:"allocs,omitempty"`
 }
+
+// unitRequests is for a number of requests, which has no fractions.
+const unitRequests = "requests"
 
 // thisMachine describes the machine that this process runs on.
 func thisMachine() Machine {

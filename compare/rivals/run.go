@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/hotsvc/svc/internal/load"
 )
 
 // Plan says how much is measured.
@@ -23,9 +25,12 @@ type Plan struct {
 	Dir              string        // where the file is edited
 	Seed             uint64        // for the intervals and the pauses between edits
 	Serve            ServePlan
+	Restarts         RestartPlan
+	// Only is the one step that is measured; "" is all.
+	Only string
 }
 
-// FullPlan is what the targets are judged by. It takes about five minutes. The
+// FullPlan is what the targets are judged by. It takes about ten minutes. The
 // file is edited in dir.
 func FullPlan(dir string, seed uint64) Plan {
 	return Plan{
@@ -41,6 +46,10 @@ func FullPlan(dir string, seed uint64) Plan {
 			Idle:    9000,
 			H2Conns: 200, H2Turns: 3, H2Turn: 4 * time.Second,
 		},
+		Restarts: RestartPlan{
+			Restarts: 200, Turns: 4, Gap: 200 * time.Millisecond, Protocol: OverTCP,
+			Load: load.Options{Fresh: 8, Busy: 16, Idle: 200, ThinkMin: time.Millisecond, ThinkMax: 5 * time.Second, Seed: seed},
+		},
 	}
 }
 
@@ -50,6 +59,9 @@ const (
 	targetReload = 50  // ms
 	targetEdit   = 50  // ms above the quiet time
 )
+
+// StepRestarts is the step that restarts servers, for [Plan].Only.
+const StepRestarts = "restarts"
 
 // Run measures everything, one after the other, and tells progress before each
 // step. A target that is missed is no error; an error is that something did not
@@ -82,7 +94,11 @@ func Run(ctx context.Context, plan Plan, progress func(step string)) (report *Re
 		{"requests during reloads", serving(report.addReloading)},
 		{"idle connections", serving(report.addIdle)},
 		{"the end of HTTP/2 connections", serving(report.addGoAway)},
+		{StepRestarts, func(ctx context.Context, _ libraries, plan Plan) error { return report.addRestarts(ctx, plan) }},
 	} {
+		if plan.Only != "" && plan.Only != step.name {
+			continue
+		}
 		progress(step.name)
 		if err := step.add(ctx, libs, plan); err != nil {
 			return nil, fmt.Errorf("measure %s: %w", step.name, err)

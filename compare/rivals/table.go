@@ -68,6 +68,7 @@ func (f Figure) String() string {
 	}
 	digits := 0
 	switch {
+	case u == unitRequests:
 	case value < 10:
 		digits = 2
 	case value < 1000:

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
-	"os/signal"
-	"syscall"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -16,6 +16,7 @@ import (
 	"github.com/hotsvc/svc/configsrc/file"
 	"github.com/hotsvc/svc/reload"
 	"github.com/hotsvc/svc/server"
+	"github.com/hotsvc/svc/server/keeper"
 )
 
 // Config is the program's own settings beside those of the server.
@@ -27,15 +28,17 @@ type Config struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, "hello.yaml")
-	if stop(); err != nil {
+	err := keeper.Run(context.Background(), keeper.Options{Logger: slog.Default()}, func(ctx context.Context, w *keeper.Worker) error {
+		return run(ctx, w, "hello.yaml")
+	})
+	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "hello:", err)
 		os.Exit(1) //nolint:forbidigo // this is main
 	}
 }
 
-func run(ctx context.Context, path string) error {
+// run is the work of one process. A change that needs a restart starts another.
+func run(ctx context.Context, w *keeper.Worker, path string) error {
 	source, err := file.New(path, file.Options{})
 	if err != nil {
 		return err
@@ -44,6 +47,7 @@ func run(ctx context.Context, path string) error {
 		Default: func() Config { return Config{server.Default(), 2, "Hello", os.DevNull} },
 		Layers:  []reload.Layer{{Name: "file", Address: path, Source: source, Quiet: 300 * time.Millisecond}},
 		Logger:  slog.Default(),
+		Restart: w.Restarter(), Handed: w.Content(), Applied: w.SetContent, Settled: w.Settled(),
 	})
 	if err != nil {
 		return err
@@ -69,14 +73,19 @@ func run(ctx context.Context, path string) error {
 	if err := m.Start(ctx); err != nil {
 		return err
 	}
-	listeners, err := server.Listen(ctx, m.Load().Config.Server.Listen)
+	listeners, err := w.Listen(ctx, m.Load().Config.Server.Listen, 0o660)
 	if err != nil {
 		return err
 	}
-	following, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the last request has ended
-	followed := make(chan error, 1)
-	go func() { followed <- m.Run(following) }()
-	err = srv.Run(ctx, listeners)
+	var following sync.WaitGroup
+	var followed error
+	ctxFollow, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the last request has ended
+	err = w.Serve(ctx, srv, listeners, keeper.Hooks{
+		Began:      func() { following.Go(func() { followed = m.Run(ctxFollow) }) },
+		HandedOver: m.Suspend,
+		Resumed:    func(cause error, _ []net.Listener) { m.Return(cause) },
+	})
 	stop()
-	return errors.Join(err, <-followed)
+	following.Wait()
+	return errors.Join(err, followed)
 }

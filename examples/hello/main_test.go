@@ -13,22 +13,67 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/hotsvc/svc/server/keeper"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// runAsMain makes the test binary the program itself, which starts itself again.
+const runAsMain = "HELLO_TEST_RUN_AS_MAIN"
 
-// TestHello changes each kind of setting under the running example.
-func TestHello(t *testing.T) {
-	dir := t.TempDir()
+func TestMain(m *testing.M) {
+	if os.Getenv(runAsMain) != "" {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
 	var config net.ListenConfig
 	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// hello is what the program answers, or the error.
+func hello(t *testing.T, address, name string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/hello/"+name, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(body)
+}
+
+func until(t *testing.T, address, want string) {
+	t.Helper()
+	got := ""
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if got = hello(t, address, "you"); strings.HasPrefix(got, want) {
+			return
+		}
+	}
+	t.Fatalf("got %q, want %q", got, want)
+}
+
+// TestHello changes each kind of setting under the running example.
+func TestHello(t *testing.T) {
+	dir := t.TempDir()
+	address := freeAddress(t)
 	path := filepath.Join(dir, "hello.yaml")
 	edit := func(text string) {
 		t.Helper()
@@ -40,40 +85,16 @@ func TestHello(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, path) }()
-	hello := func(name string) string {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/hello/"+name, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-		resp, err := client.Do(req)
-		if err != nil {
-			return err.Error()
-		}
-		defer func() { _ = resp.Body.Close() }()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			return err.Error()
-		}
-		return string(body)
-	}
-	until := func(want string) {
-		t.Helper()
-		got := ""
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-			if got = hello("you"); strings.HasPrefix(got, want) {
-				return
-			}
-		}
-		t.Fatalf("got %q, want %q", got, want)
-	}
-	until("Good morning, you! (2 workers)")
+	go func() {
+		// In this process, so that a change to the workers stays undone.
+		done <- keeper.Run(ctx, keeper.Options{Direct: true}, func(ctx context.Context, w *keeper.Worker) error { return run(ctx, w, path) })
+	}()
+	until(t, address, "Good morning, you! (2 workers)")
 
 	// In place, with the resource rebuilt; the workers need a restart and stay.
 	edit("greeting: Good evening\nworkers: 9\nvisitors: " + filepath.Join(dir, "second") + "\n")
-	until("Good evening, you! (2 workers)")
-	hello("ann")
+	until(t, address, "Good evening, you! (2 workers)")
+	hello(t, address, "ann")
 	for name, want := range map[string]bool{"first": false, "second": true} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || strings.Contains(string(data), "ann") != want {
@@ -94,7 +115,7 @@ func TestHello(t *testing.T) {
 	// A file that cannot be opened refuses the whole change.
 	edit("greeting: Good night\nvisitors: " + filepath.Join(dir, "no", "such", "folder") + "\n")
 	time.Sleep(time.Second)
-	until("Good evening, you!")
+	until(t, address, "Good evening, you!")
 
 	cancel()
 	if err := <-done; err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 )
 
 // TLSOptions are what a listener adds to its material.
@@ -21,6 +22,10 @@ type TLSOptions struct {
 	// came from the listener given to [tls.NewListener]. It runs in the
 	// handshake and must neither block nor use the connection. May be nil.
 	Handshaked func(net.Conn, tls.ConnectionState)
+	// TicketKeys returns the keys of session tickets, the one that makes them
+	// first, at least one: Keys of [Tickets]. It is called for each handshake and
+	// must not block. nil: Go makes keys for this listener alone.
+	TicketKeys func() [][32]byte
 }
 
 // TLS makes the configuration of a listener, for TLS 1.2 and up with the suites
@@ -29,8 +34,8 @@ type TLSOptions struct {
 // open keep what they have. current must not block or return nil: a handshake
 // for which there is no material fails.
 //
-// The result must live as long as the listener, because Go keeps the keys of the
-// session tickets in it and changes them every day. It may be cloned, as
+// The result must live as long as the listener, because the keys of the session
+// tickets are in it; without TicketKeys Go changes them every day. It may be cloned, as
 // net/http does. Its certificate, client authorities, WrapSession,
 // UnwrapSession and VerifyConnection are set for each handshake anew.
 func TLS(current func() *Material, o TLSOptions) *tls.Config {
@@ -38,11 +43,13 @@ func TLS(current func() *Material, o TLSOptions) *tls.Config {
 		MinVersion: tls.VersionTLS12,
 		NextProtos: slices.Clone(o.NextProtos),
 	}
+	tickets := ticketSetter{config: base, get: o.TicketKeys}
 	base.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		m := current()
 		if m == nil {
 			return nil, errors.New("get certificate: there is none in force")
 		}
+		tickets.set()
 		c := base.Clone()
 		c.GetConfigForClient = nil
 		c.Certificates = m.certificate
@@ -72,6 +79,28 @@ func TLS(current func() *Material, o TLSOptions) *tls.Config {
 		return c, nil
 	}
 	return base
+}
+
+// ticketSetter gives a config the keys of session tickets. They are set only when
+// they have changed: that takes more time than the look.
+type ticketSetter struct {
+	config *tls.Config
+	get    func() [][32]byte
+	mu     sync.Mutex
+	keys   [][32]byte // that were set
+}
+
+func (s *ticketSetter) set() {
+	if s.get == nil {
+		return
+	}
+	keys := s.get()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(keys) > 0 && !slices.Equal(keys, s.keys) {
+		s.config.SetSessionTicketKeys(keys)
+		s.keys = keys
+	}
 }
 
 // sessionLabel marks the sessions that began under the material. Others may add

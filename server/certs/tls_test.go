@@ -58,10 +58,17 @@ func (l markedListener) Accept() (net.Conn, error) {
 // through net/http.
 func serve(tb testing.TB, m *Material, edit func(*tls.Config) *tls.Config) *echo {
 	tb.Helper()
+	return serveTickets(tb, m, nil, edit)
+}
+
+// serveTickets is serve with the keys of session tickets.
+func serveTickets(tb testing.TB, m *Material, keys func() [][32]byte, edit func(*tls.Config) *tls.Config) *echo {
+	tb.Helper()
 	e := &echo{}
 	e.current.Store(m)
 	config := TLS(e.current.Load, TLSOptions{
 		NextProtos: []string{"h2", "http/1.1"},
+		TicketKeys: keys,
 		Handshaked: func(c net.Conn, state tls.ConnectionState) {
 			e.mu.Lock()
 			defer e.mu.Unlock()

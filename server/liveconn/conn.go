@@ -21,6 +21,7 @@ const (
 	phaseIdle                 // waits for the next request
 	phaseCustom               // hijacked: its handler owns it
 	phaseClosing              // it is to be closed: what still arrives is not read
+	phaseMoved                // taken from net/http, on its way to another process
 	phaseGone                 // closed, and no longer in the registry
 )
 
@@ -44,8 +45,13 @@ const (
 type Conn struct {
 	net.Conn
 	registry *Registry
-	over     bool     // beyond the registry's limit
-	above    net.Conn // what net/http knows it as: itself, or the TLS connection on it
+	options  ListenerOptions // of the listener that it came from
+	over     bool            // beyond the registry's limit
+	movable  bool            // another process can take it, as far as that depends on the listener
+	opened   time.Time       // accepted, by whichever process
+	jitter   float64         // from 0 to 1: when in a drain it is to leave
+
+	above net.Conn // what net/http knows it as: itself, or the TLS connection on it
 
 	mu     sync.Mutex // guards what follows
 	phase  phase
@@ -56,6 +62,13 @@ type Conn struct {
 	dead   error // every Write fails with it
 	// handshake says that the next bytes are the end of one.
 	handshake bool
+	// unread says that nothing was read from it by this Conn.
+	unread bool
+	// clean says that the Read under way is the first one of a request of which
+	// nothing was read: see mayMove.
+	clean bool
+	// taken says that net/http has the connection below no longer.
+	taken bool
 
 	h2     h2
 	hello  *preface // nil: HTTP/2 does not begin without TLS here, or it is decided
@@ -95,6 +108,12 @@ func (c *Conn) SetDeadline(t time.Time) error {
 // Close closes the connection. net/http reports the end of those it owns; for a
 // hijacked one this is the only sign.
 func (c *Conn) Close() error {
+	c.mu.Lock()
+	taken := c.taken
+	c.mu.Unlock()
+	if taken {
+		return nil
+	}
 	err := c.Conn.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,6 +127,9 @@ func (c *Conn) Close() error {
 func (c *Conn) to(state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.taken {
+		return // net/http has seen its end, and it has not ended
+	}
 	switch state {
 	case http.StateNew: // counted when it was accepted
 	case http.StateActive:
@@ -144,7 +166,7 @@ func (c *Conn) to(state http.ConnState) {
 
 // move enters a phase unless the connection is given up.
 func (c *Conn) move(p phase) bool {
-	if c.phase == phaseClosing || c.phase == phaseGone {
+	if c.phase == phaseClosing || c.phase == phaseMoved || c.phase == phaseGone {
 		return false
 	}
 	c.enter(p)

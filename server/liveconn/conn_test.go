@@ -46,13 +46,13 @@ func (c *lateConn) SetReadDeadline(t time.Time) error {
 }
 
 func TestReadAfterTheDrainHasGivenUp(t *testing.T) {
-	c := NewRegistry(Timeouts{}).add(&lateConn{}, false)
+	c := NewRegistry(Timeouts{}).add(&lateConn{}, ListenerOptions{})
 	c.to(http.StateIdle)
 	now := time.Now()
-	if due := c.closeIdle(now, now, time.Minute); due.IsZero() || c.phase != phaseIdle {
+	if due := c.closeIdle(now, now, time.Minute, time.Time{}); due.IsZero() || c.phase != phaseIdle {
 		t.Fatalf("given up before its time, due at %v", due)
 	}
-	if due := c.closeIdle(now.Add(2*time.Minute), now, time.Minute); !due.IsZero() || c.phase != phaseClosing {
+	if due := c.closeIdle(now.Add(2*time.Minute), now, time.Minute, time.Time{}); !due.IsZero() || c.phase != phaseClosing {
 		t.Fatalf("not given up in time, due at %v", due)
 	}
 	if n, err := c.Read(make([]byte, 10)); n != 0 || !errors.Is(err, io.EOF) {
@@ -61,13 +61,13 @@ func TestReadAfterTheDrainHasGivenUp(t *testing.T) {
 }
 
 func TestReadBeforeTheDrainGivesUp(t *testing.T) {
-	c := NewRegistry(Timeouts{}).add(&lateConn{}, false)
+	c := NewRegistry(Timeouts{}).add(&lateConn{}, ListenerOptions{})
 	c.to(http.StateIdle)
 	if n, err := c.Read(make([]byte, 10)); n != 5 || err != nil {
 		t.Fatalf("read %d, %v", n, err)
 	}
 	now := time.Now()
-	if due := c.closeIdle(now, now, 0); !due.IsZero() || c.phase != phaseReading {
+	if due := c.closeIdle(now, now, 0, time.Time{}); !due.IsZero() || c.phase != phaseReading {
 		t.Errorf("given up with half a request, due at %v", due)
 	}
 }
@@ -95,7 +95,7 @@ func TestCountsMatchTheSet(t *testing.T) {
 		states := []http.ConnState{http.StateNew, http.StateActive, http.StateIdle}
 		began := time.Now()
 		t.Repeat(map[string]func(*rapid.T){
-			"accept": func(*rapid.T) { open = append(open, r.add(&lateConn{}, false)) },
+			"accept": func(*rapid.T) { open = append(open, r.add(&lateConn{}, ListenerOptions{})) },
 			"state": func(t *rapid.T) {
 				c := pick(t)
 				if c.phase != phaseCustom { // net/http is silent about those
@@ -139,9 +139,9 @@ func TestCountsMatchTheSet(t *testing.T) {
 			"timeouts": func(t *rapid.T) {
 				r.SetTimeouts(Timeouts{Idle: time.Duration(rapid.IntRange(0, 3).Draw(t, "hours")) * time.Hour})
 			},
-			"drain":  func(*rapid.T) { r.Drain() },
-			"linger": func(*rapid.T) { r.CloseIdle(began.Add(time.Hour), began, time.Second) },
-			"idle":   func(t *rapid.T) { pick(t).closeIdle(began, began, 0) },
+			"drain":  func(*rapid.T) { r.Drain(time.Time{}, 0) },
+			"linger": func(*rapid.T) { r.CloseIdle(began.Add(time.Hour), began, time.Second, time.Time{}) },
+			"idle":   func(t *rapid.T) { pick(t).closeIdle(began, began, 0, time.Time{}) },
 			"": func(t *rapid.T) {
 				if len(r.all()) != len(open) || r.Empty() != (len(open) == 0) {
 					t.Fatalf("%d connections in the registry, want %d", len(r.all()), len(open))

@@ -113,7 +113,7 @@ func (copier) ReadFrom(r io.Reader) (int64, error) { return io.Copy(io.Discard, 
 
 // The deadline of the source of a copy is not the client's.
 func TestTimeoutOfASource(t *testing.T) {
-	c := NewRegistry(Timeouts{Write: time.Hour}).add(copier{&lateConn{}}, false)
+	c := NewRegistry(Timeouts{Write: time.Hour}).add(copier{&lateConn{}}, ListenerOptions{})
 	c.to(http.StateActive)
 	if _, err := c.ReadFrom(lateSource{}); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("copy: %v", err)
@@ -127,7 +127,7 @@ func TestTimeoutOfASource(t *testing.T) {
 func TestH2WriteTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
-		c := NewRegistry(Timeouts{Write: 10 * time.Second}).add(theirs, false)
+		c := NewRegistry(Timeouts{Write: 10 * time.Second}).add(theirs, ListenerOptions{})
 		c.h2.on = true
 		c.to(http.StateActive)
 		go func() { _, _ = io.ReadFull(ours, make([]byte, 1)) }()

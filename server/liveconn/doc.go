@@ -53,6 +53,20 @@
 // it has flushed its buffer, so ours waits until that has happened and nothing
 // was written for 50 ms.
 //
+// # Moves
+//
+// A connection of HTTP/1 without TLS can be taken from net/http when nothing that
+// was read of it is left there ([Registry.Move]): when it is new, or idle and
+// net/http reads into its whole buffer. It is told the end of the connection then,
+// which it takes without a word, and does not close what is below. Bytes that
+// arrive meanwhile stay in the kernel, for whoever reads next. So a connection
+// is detached whole, or goes on here.
+//
+// # Drain
+//
+// The registry also knows of a drain, which can be undone: handlers that hold
+// a connection ask [Conn.Draining] and [Conn.Leave].
+//
 // # What does not follow
 //
 // net/http lets nobody change, and so these are fixed: 10 seconds for the
@@ -64,6 +78,6 @@
 //
 // Up to three bytes of a request that came together with the request before it
 // lie in a buffer of net/http, which waits for the fourth: such a connection
-// counts as idle. Under TLS the bytes of a handshake count as the start of a
+// counts as idle, and does not move. Under TLS the bytes of a handshake count as the start of a
 // header until its parameters are known, and so do those of a key update.
 package liveconn

@@ -21,7 +21,7 @@ import (
 func idleH2(t *testing.T, timeouts Timeouts) (c *Conn, peer net.Conn, read *operation) {
 	t.Helper()
 	peer, theirs := net.Pipe()
-	c = NewRegistry(timeouts).add(theirs, false)
+	c = NewRegistry(timeouts).add(theirs, ListenerOptions{})
 	c.h2.on = true
 	c.to(http.StateActive)
 	c.to(http.StateIdle)
@@ -198,15 +198,15 @@ func TestDoneIsAskedForAfterTheTime(t *testing.T) {
 // A drain counts from its own start and from the GOAWAY; after it nothing is
 // read, what has arrived included.
 func TestDrainHasPatience(t *testing.T) {
-	c := NewRegistry(Timeouts{}).add(&lateConn{}, false)
+	c := NewRegistry(Timeouts{}).add(&lateConn{}, ListenerOptions{})
 	c.to(http.StateIdle)
 	began := c.since.Add(time.Hour)
-	if due := c.closeIdle(began, began, time.Second); !due.Equal(began.Add(time.Second)) {
+	if due := c.closeIdle(began, began, time.Second, time.Time{}); !due.Equal(began.Add(time.Second)) {
 		t.Errorf("due at %v", due)
 	}
 	c.h2.on = true
 	c.h2.left = began.Add(time.Hour)
-	if due := c.closeIdle(c.h2.left, began, time.Second); !due.Equal(c.h2.left.Add(time.Second)) {
+	if due := c.closeIdle(c.h2.left, began, time.Second, time.Time{}); !due.Equal(c.h2.left.Add(time.Second)) {
 		t.Errorf("due at %v after the GOAWAY", due)
 	}
 	c.cutOff()
@@ -222,7 +222,7 @@ func (c *bothConn) Read(p []byte) (int, error) { return copy(p, "GET"), os.ErrDe
 
 func TestBytesWinOverADeadline(t *testing.T) {
 	r := NewRegistry(Timeouts{})
-	c := r.add(&bothConn{}, false)
+	c := r.add(&bothConn{}, ListenerOptions{})
 	if n, err := c.Read(make([]byte, 9)); n != 3 || err != nil {
 		t.Errorf("read %d, %v", n, err)
 	}
@@ -254,7 +254,7 @@ func TestHandshakeAndHeader(t *testing.T) {
 func TestHijackedWritesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
-		c := NewRegistry(Timeouts{Write: time.Second}).add(theirs, false)
+		c := NewRegistry(Timeouts{Write: time.Second}).add(theirs, ListenerOptions{})
 		c.to(http.StateActive)
 		c.to(http.StateHijacked)
 		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
@@ -289,11 +289,11 @@ func (c *gate) Read(p []byte) (int, error) {
 func TestBytesAfterTheDecision(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		below := &gate{open: make(chan struct{})}
-		c := NewRegistry(Timeouts{}).add(below, false)
+		c := NewRegistry(Timeouts{}).add(below, ListenerOptions{})
 		c.to(http.StateIdle)
 		read := start(func() (int, error) { return c.Read(make([]byte, 9)) })
 		synctest.Wait()
-		c.closeIdle(time.Now(), time.Now(), 0)
+		c.closeIdle(time.Now(), time.Now(), 0, time.Time{})
 		close(below.open)
 		if <-read.done; read.n != 0 || !errors.Is(read.err, io.EOF) {
 			t.Errorf("read %d bytes, %v", read.n, read.err)

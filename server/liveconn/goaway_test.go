@@ -40,12 +40,12 @@ func TestGoAwayComesAfterTheLastFrame(t *testing.T) {
 		c.open(1, false)
 		synctest.Wait()
 		began := time.Now()
-		s.Drain()
+		s.Drain(time.Time{}, 0)
 		drained := make(chan struct{})
 		go func() {
 			defer close(drained)
 			for !s.Empty() {
-				s.CloseIdle(time.Now(), began, time.Second)
+				s.CloseIdle(time.Now(), began, time.Second, time.Time{})
 				time.Sleep(time.Millisecond)
 			}
 		}()
@@ -75,12 +75,12 @@ func TestGoAwayIsNotRaised(t *testing.T) {
 		c := s.h2(t)
 		c.open(1, false)
 		synctest.Wait()
-		s.Drain()
+		s.Drain(time.Time{}, 0)
 		began := time.Now()
 		close(release)
 		synctest.Wait()
 		for range 9 {
-			s.CloseIdle(time.Now(), began, time.Second)
+			s.CloseIdle(time.Now(), began, time.Second, time.Time{})
 			time.Sleep(100 * time.Millisecond)
 		}
 		synctest.Wait()
@@ -147,13 +147,13 @@ func endsTogether(t *testing.T, streams, size int) {
 	f := http2.NewFramer(nc, nc)
 	request(t, nc, f, streams)
 	started.Wait()
-	r.Drain()
+	r.Drain(time.Time{}, 0)
 	stop := make(chan struct{})
 	defer close(stop)
 	began := time.Now()
 	running.Go(func() {
 		for {
-			r.CloseIdle(time.Now(), began, time.Second)
+			r.CloseIdle(time.Now(), began, time.Second, time.Time{})
 			select {
 			case <-r.Changed():
 			case <-time.After(10 * time.Millisecond):

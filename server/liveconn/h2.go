@@ -69,7 +69,7 @@ func (c *Conn) h2Deadline(t *Timeouts) time.Time {
 		return later(idle, c.h2.retry)
 	case phaseNew, phaseReading:
 		return after(c.read.start, t.header())
-	case phaseActive, phaseCustom, phaseClosing, phaseGone:
+	case phaseActive, phaseCustom, phaseClosing, phaseMoved, phaseGone:
 	}
 	return time.Time{}
 }

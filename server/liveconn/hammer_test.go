@@ -243,10 +243,10 @@ func TestHammer(t *testing.T) {
 // drainAll ends the idle connections.
 func (s *service) drainAll(t *testing.T) {
 	t.Helper()
-	s.Drain()
+	s.Drain(time.Time{}, 0)
 	began := time.Now()
 	for !s.Empty() {
-		s.CloseIdle(time.Now(), began, 10*time.Millisecond)
+		s.CloseIdle(time.Now(), began, 10*time.Millisecond, time.Time{})
 		select {
 		case <-s.Changed():
 		case <-time.After(10 * time.Millisecond):

@@ -49,6 +49,7 @@ func (p *pipes) dial(t *testing.T) net.Conn {
 type transport struct {
 	name     string
 	tls, h2c bool
+	key      string // of the listener
 }
 
 func transports() []transport { return []transport{{name: "plain"}, {name: "tls", tls: true}} }
@@ -82,7 +83,7 @@ func serve(t *testing.T, tr transport, timeouts Timeouts, handler http.HandlerFu
 			handler(&answering{w, &live}, r.WithContext(&live)) //nolint:contextcheck // it is made from r.Context
 		}),
 	}
-	ln := s.Listener(s.pipes, ListenerOptions{H2C: tr.h2c})
+	ln := s.Listener(s.pipes, ListenerOptions{H2C: tr.h2c, Key: tr.key})
 	if tr.tls {
 		cert := testcert.SelfSigned("server")
 		base := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}

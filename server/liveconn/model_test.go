@@ -73,7 +73,7 @@ type model struct {
 
 func (m *model) open() {
 	ours, theirs := net.Pipe()
-	*m = model{registry: m.registry, timeouts: m.timeouts, conn: m.registry.add(theirs, false), peer: ours, doing: doingHeader, readStart: time.Now()}
+	*m = model{registry: m.registry, timeouts: m.timeouts, conn: m.registry.add(theirs, ListenerOptions{}), peer: ours, doing: doingHeader, readStart: time.Now()}
 	m.startRead(4096)
 }
 

@@ -255,7 +255,7 @@ func (c *pace) ReadFrom(r io.Reader) (int64, error) {
 func TestReadFromHasTheExactDeadline(t *testing.T) {
 	below := &pace{lateConn: &lateConn{}, deadlines: make(chan time.Time, 10), wake: make(chan struct{})}
 	r := NewRegistry(Timeouts{Write: time.Minute})
-	c := r.add(below, false)
+	c := r.add(below, ListenerOptions{})
 	c.to(http.StateActive)
 	if _, err := c.Write([]byte("header")); err != nil {
 		t.Fatal(err)
@@ -294,7 +294,7 @@ func TestLimit(t *testing.T) {
 	r.SetLimit(2)
 	over := 0
 	for range 2 + overLimit {
-		c := r.add(&lateConn{}, false)
+		c := r.add(&lateConn{}, ListenerOptions{})
 		if c == nil {
 			t.Fatal("closed unheard")
 		}
@@ -306,11 +306,11 @@ func TestLimit(t *testing.T) {
 		t.Errorf("%d are over the limit, want %d", over, overLimit)
 	}
 	below := &lateConn{}
-	if c := r.add(below, false); c != nil || below.closed != 1 || r.Refused() != 1 {
+	if c := r.add(below, ListenerOptions{}); c != nil || below.closed != 1 || r.Refused() != 1 {
 		t.Errorf("taken in: %v, closed %d times, %d refused", c != nil, below.closed, r.Refused())
 	}
 	r.SetLimit(0)
-	if c := r.add(&lateConn{}, false); c == nil || c.Over() {
+	if c := r.add(&lateConn{}, ListenerOptions{}); c == nil || c.Over() {
 		t.Error("without a limit one is over it")
 	}
 }

@@ -12,7 +12,7 @@ import (
 // request before is noted when it asks for it.
 func (c *Conn) Read(p []byte) (int, error) {
 	for {
-		if err := c.beforeRead(); err != nil {
+		if err := c.beforeRead(len(p)); err != nil {
 			return 0, err
 		}
 		n, err := c.Conn.Read(p)
@@ -23,10 +23,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-func (c *Conn) beforeRead() error {
+// beforeRead is told the size of the buffer.
+func (c *Conn) beforeRead(size int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase == phaseClosing {
+	if c.phase == phaseClosing || c.taken {
+		return io.EOF
+	}
+	if c.clean = c.mayMove(size); c.clean && c.detach() {
 		return io.EOF
 	}
 	if err := c.armRead(); err != nil {
@@ -42,12 +46,15 @@ func (c *Conn) afterRead(p []byte, n int, err error) (again bool, _ int, _ error
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.read.blocked--
+	clean := c.clean
+	c.clean = false
 	if c.phase == phaseClosing {
 		// It was given up between the arrival of the bytes and now. A request
 		// that cannot be answered must not be executed.
 		return false, 0, io.EOF
 	}
 	if n > 0 {
+		c.unread = false
 		c.received(p[:n])
 	}
 	if err == nil || !isTimeout(err) {
@@ -56,6 +63,11 @@ func (c *Conn) afterRead(p []byte, n int, err error) (again bool, _ int, _ error
 	c.read.stale = true
 	if n > 0 {
 		return false, n, nil
+	}
+	if clean && c.detach() {
+		// The end is what net/http takes without an answer, on a new connection
+		// too.
+		return false, 0, io.EOF
 	}
 	deadline := c.readDeadline()
 	if isLongAgo(deadline) {

@@ -2,11 +2,13 @@ package liveconn
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -29,6 +31,7 @@ const (
 	StateActive   State = "active"   // a request is read or served, or a handler owns it
 	StateIdle     State = "idle"     // waits for the next request
 	StateDraining State = "draining" // any of the above, while the server drains
+	StateMoved    State = "moved"    // was idle, and is on its way to another process
 )
 
 // Class is what connections are counted by.
@@ -50,19 +53,31 @@ type Registry struct {
 	timeouts atomic.Pointer[Timeouts]
 	limit    atomic.Int64
 	refused  atomic.Uint64
-	draining atomic.Bool
+	drain    drain
 	// changed gets a value when a connection or request has moved on during
 	// the drain. The drain looks at everything then, so one place is enough.
 	changed chan struct{}
 	// never is never closed. See Request.Done.
 	never chan struct{}
-	mu    sync.Mutex
-	set   map[*Conn]struct{}
+
+	// moving are the keys of the listeners whose connections may leave; nil:
+	// none. It changes with mu held.
+	moving atomic.Pointer[map[string]bool]
+	moved  atomic.Uint64
+	// detached gets a value when there is something in leaving.
+	detached chan struct{}
+
+	mu      sync.Mutex // after that of a Conn
+	set     map[*Conn]struct{}
+	leaving []*Conn // detached, and not taken by Take
 }
 
 // NewRegistry makes an empty registry.
 func NewRegistry(t Timeouts) *Registry {
-	r := &Registry{changed: make(chan struct{}, 1), never: make(chan struct{}), set: map[*Conn]struct{}{}}
+	r := &Registry{
+		changed: make(chan struct{}, 1), never: make(chan struct{}), detached: make(chan struct{}, 1),
+		drain: drain{began: make(chan struct{})}, set: map[*Conn]struct{}{},
+	}
 	r.timeouts.Store(&t)
 	return r
 }
@@ -101,7 +116,9 @@ func (r *Registry) ConnState(nc net.Conn, state http.ConnState) {
 		return
 	}
 	if state == http.StateNew {
+		c.mu.Lock()
 		c.above = nc // before anything is read
+		c.mu.Unlock()
 	}
 	c.to(state)
 }
@@ -134,7 +151,6 @@ func (r *Registry) Empty() bool {
 // included. It looks at each of them: what is counted with every request would
 // be counted in places that all processors share.
 func (r *Registry) Counts() map[Class]int {
-	draining := r.draining.Load()
 	n := map[Class]int{}
 	for _, k := range []Kind{KindHTTP1, KindH2} {
 		for _, st := range []State{StateNew, StateActive, StateIdle, StateDraining} {
@@ -143,11 +159,9 @@ func (r *Registry) Counts() map[Class]int {
 	}
 	n[Class{KindCustom, StateActive}] = 0
 	n[Class{KindCustom, StateDraining}] = 0
+	n[Class{KindHTTP1, StateMoved}] = 0
 	for _, c := range r.all() {
 		if class, open := c.class(); open {
-			if draining {
-				class.State = StateDraining
-			}
 			n[class]++
 		}
 	}
@@ -158,6 +172,10 @@ func (r *Registry) Counts() map[Class]int {
 func (c *Conn) class() (class Class, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.classLocked()
+}
+
+func (c *Conn) classLocked() (class Class, open bool) {
 	class.Kind = KindHTTP1
 	if c.h2.on {
 		class.Kind = KindH2
@@ -173,8 +191,14 @@ func (c *Conn) class() (class Class, open bool) {
 		class.Kind, class.State = KindCustom, StateActive
 	case phaseClosing:
 		class.State = StateDraining
+	case phaseMoved:
+		class.State = StateMoved
+		return class, true
 	case phaseGone:
 		return class, false
+	}
+	if c.registry.Draining() {
+		class.State = StateDraining
 	}
 	return class, true
 }
@@ -201,15 +225,25 @@ func (r *Registry) all() []*Conn {
 // so; what comes on top is closed unheard.
 const overLimit = 64
 
-// add takes a connection in. It returns nil where it was closed instead.
-func (r *Registry) add(nc net.Conn, h2c bool) *Conn {
-	now := time.Now()
-	c := &Conn{Conn: nc, registry: r, since: now, signal: signalHeader}
+// newConn makes a Conn that is not in the set yet.
+func (r *Registry) newConn(nc net.Conn, o ListenerOptions, now time.Time) *Conn {
+	c := &Conn{
+		Conn: nc, registry: r, options: o, opened: now, jitter: rand.Float64(), //nolint:gosec // it is no secret
+		since: now, signal: signalHeader, unread: true,
+	}
+	_, c.movable = nc.(syscall.Conn)
+	c.movable = c.movable && o.Key != ""
 	c.above = c
 	c.read.start = now
-	if h2c {
+	if o.H2C {
 		c.hello = newPreface()
 	}
+	return c
+}
+
+// add takes a connection in. It returns nil where it was closed instead.
+func (r *Registry) add(nc net.Conn, o ListenerOptions) *Conn {
+	c := r.newConn(nc, o, time.Now())
 	limit := int(r.limit.Load())
 	r.mu.Lock()
 	open := len(r.set)
@@ -233,6 +267,9 @@ func (c *Conn) Over() bool { return c.over }
 
 // ListenerOptions say what is served on a listener.
 type ListenerOptions struct {
+	// Key names the listener, beyond the process: its connections may move to
+	// one that has a listener with this key. Empty: they never move.
+	Key string
 	// H2C says that the http.Server serves HTTP/2 without TLS on it.
 	H2C bool
 }
@@ -240,13 +277,13 @@ type ListenerOptions struct {
 // Listener returns ln with its connections taken into the registry. TLS goes on
 // top of it: tls.NewListener.
 func (r *Registry) Listener(ln net.Listener, o ListenerOptions) net.Listener {
-	return &listener{Listener: ln, registry: r, h2c: o.H2C}
+	return &listener{Listener: ln, registry: r, options: o}
 }
 
 type listener struct {
 	net.Listener
 	registry *Registry
-	h2c      bool
+	options  ListenerOptions
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -255,7 +292,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c := l.registry.add(nc, l.h2c); c != nil {
+		if c := l.registry.add(nc, l.options); c != nil {
 			return c, nil
 		}
 	}

@@ -17,7 +17,7 @@ type testKey struct{}
 func begin(t *testing.T, parent context.Context, timeouts Timeouts) (*Registry, *Request) { //nolint:revive // t comes first in a test
 	t.Helper()
 	r := NewRegistry(timeouts)
-	c := r.add(&lateConn{}, false)
+	c := r.add(&lateConn{}, ListenerOptions{})
 	c.to(http.StateActive)
 	live := &Request{}
 	live.Begin(parent, c, nil, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), time.Now()) //nolint:contextcheck // not the parent of anything
@@ -147,7 +147,7 @@ func TestDeadline(t *testing.T) {
 // While nobody waits for its end, a request allocates nothing.
 func TestBeginAllocatesNothing(t *testing.T) {
 	r := NewRegistry(Timeouts{Request: time.Minute})
-	c := r.add(&lateConn{}, false)
+	c := r.add(&lateConn{}, ListenerOptions{})
 	defer c.to(http.StateClosed)
 	hr := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 	live := make([]Request, 200)

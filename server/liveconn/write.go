@@ -105,6 +105,12 @@ func (c *Conn) writeDeadline() time.Time {
 // CloseWrite lets net/http end an answer so that the client can still read it
 // when it has sent more than the server wanted.
 func (c *Conn) CloseWrite() error {
+	c.mu.Lock()
+	taken := c.taken
+	c.mu.Unlock()
+	if taken {
+		return nil
+	}
 	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return cw.CloseWrite()
 	}

@@ -16,8 +16,9 @@ import (
 	"github.com/hotsvc/svc/compare/rivals"
 )
 
-// timeLimit is more than a slow machine needs.
-const timeLimit = 15 * time.Minute
+// timeLimit is more than a slow machine needs, without counting more restarts
+// than the plan has.
+const timeLimit = 30 * time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -40,6 +41,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	flags.SetOutput(stderr)
 	asJSON := flags.Bool("json", false, "print JSON instead of the table")
 	seed := flags.Uint64("seed", 1, "for the intervals; the same samples and seed give the same bounds")
+	restarts := flags.Int("restarts", 200, "restarts of each system")
+	protocol := flags.String("protocol", "tcp", "of the requests beside restarts: tcp, tls, h2 or unix")
+	gap := flags.Duration("gap", 200*time.Millisecond, "from the end of a restart to the next trigger")
+	onlyRestarts := flags.Bool("only-restarts", false, "measure restarts alone")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -53,7 +58,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return fmt.Errorf("make a folder for the edited file: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	report, err := rivals.Run(ctx, rivals.FullPlan(dir, *seed), func(step string) {
+	plan := rivals.FullPlan(dir, *seed)
+	plan.Restarts.Restarts, plan.Restarts.Protocol = *restarts, rivals.Protocol(*protocol)
+	plan.Restarts.Gap = *gap
+	plan.Restarts.Turns = min(plan.Restarts.Turns, *restarts)
+	if *onlyRestarts {
+		plan.Only = rivals.StepRestarts
+	}
+	report, err := rivals.Run(ctx, plan, func(step string) {
 		_, _ = fmt.Fprintln(stderr, "measuring "+step)
 	})
 	if err != nil {

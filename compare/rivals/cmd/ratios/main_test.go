@@ -19,7 +19,7 @@ func TestArguments(t *testing.T) {
 	if err := run(t.Context(), []string{"-h"}, io.Discard, &help); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("-h: %v, want %v", err, flag.ErrHelp)
 	}
-	for _, name := range []string{"-json", "-seed"} {
+	for _, name := range []string{"-json", "-seed", "-restarts", "-protocol", "-gap", "-only-restarts"} {
 		if !strings.Contains(help.String(), name) {
 			t.Errorf("the help does not name %s", name)
 		}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hotsvc/svc/server/certs"
+)
+
+// succession is what a generation tells the next one beside the config: the
+// counts, while it drains.
+type succession struct {
+	service *service
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+const (
+	// tellTime is how often a draining generation tells what it has counted.
+	tellTime = 500 * time.Millisecond
+	// hearTime is how long a new generation waits for the word of the one before
+	// until it answers its operator.
+	hearTime = time.Second
+)
+
+// ticketsState is the name of the keys of TLS session tickets with the keeper.
+const ticketsState = "tickets"
+
+// ticketKeys are those of the generations before, so that clients resume their
+// TLS sessions, or new ones.
+func (s *service) ticketKeys() *certs.Tickets {
+	tickets := certs.NewTickets()
+	if data := s.worker.State(ticketsState); data != nil {
+		if err := tickets.Unmarshal(data); err != nil {
+			s.log.Warn("TLS sessions of the generation before cannot be resumed", "error", err)
+		}
+	}
+	return tickets
+}
+
+// keepTickets leaves the keys to the generations after this one. A new key is
+// made by each of them for itself, and lost with it at the worst: a client whose
+// session cannot be resumed makes a new one.
+func (s *service) keepTickets() {
+	data, err := s.tickets.Marshal()
+	if err != nil {
+		s.log.Warn("TLS sessions cannot be resumed by the next generation", "error", err)
+		return
+	}
+	s.worker.Keep(ticketsState, data)
+}
+
+// listen takes in what other generations tell, until ctx ends.
+func (s *service) listen(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-s.worker.Relayed():
+			if r.Name != countersState {
+				continue
+			}
+			if err := s.counters.hear(r); err != nil {
+				s.log.Warn("counts of another generation", "error", err)
+			}
+		}
+	}
+}
+
+// tell sends the counts.
+func (s *service) tell(all, last bool) {
+	if !s.worker.Kept() {
+		return
+	}
+	data, err := s.counters.tell(s.worker.Generation(), all, last)
+	if err != nil {
+		s.log.Warn("counts for the next generation", "error", err)
+		return
+	}
+	s.worker.Send(countersState, data)
+}
+
+// begin goes on telling, after before has returned, until end.
+func (n *succession) begin(before func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	n.running.Go(func() {
+		before()
+		n.service.tell(true, false)
+		ticker := time.NewTicker(tellTime)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				n.service.tell(false, false)
+			}
+		}
+	})
+}
+
+// end waits for what begin has begun. It reports whether anything had.
+func (n *succession) end() bool {
+	if n.cancel == nil {
+		return false
+	}
+	n.cancel()
+	n.running.Wait()
+	n.cancel = nil
+	return true
+}

@@ -1,0 +1,450 @@
+package reload
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hotsvc/svc/configsrc"
+)
+
+// TestReturnQuarantines: the content whose process died is not tried again,
+// its live part applies, and the numbers go on after those of the dead process.
+func TestReturnQuarantines(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		applied := &lastContent{}
+		asked := newRestarts()
+		old := newRig(t, "workers: 2\n", func(o *Options[settings]) {
+			o.StateDir, o.Restart, o.Applied = dir, asked.restart, applied.set
+		})
+		old.start(t)
+		old.source.publish(t, "workers: 3\ntimeout: 9s\n")
+		call, _, _ := asked.next(t)
+		never := make(chan struct{})
+		next := old.successor(t, call.content, func(o *Options[settings]) { o.Settled = never })
+		stopNext := next.start(t)
+		call.answer <- nil
+		synctest.Wait()
+		next.source.publish(t, "workers: 3\ntimeout: 8s\n") // an entry of its own
+		synctest.Wait()
+		stopNext()
+		next.source.publish(t, "workers: 3\ntimeout: 9s\n")
+
+		old.Return(errors.New("generation 2 exited with status 2"))
+		synctest.Wait()
+		st := old.Status()
+		if e := st.Last; e.ID != 4 || e.Outcome != RestartFailed || e.Action != ActionInPlace || e.Trigger != TriggerChange ||
+			e.Reason != "generation 2 exited with status 2" || e.InForce != st.Revision || e.Revision == st.Revision {
+			t.Errorf("last %+v", e)
+		}
+		if c := old.Load().Config; c.Workers != 2 || c.Timeout != 9*time.Second || applied.calls != 2 {
+			t.Errorf("config %+v, applied %d times", c, applied.calls)
+		}
+		time.Sleep(time.Hour)
+		want(t, old.reread(t), RestartFailed)
+		asked.none(t)
+		// Other content is tried, and what was barred too, after it.
+		old.source.publish(t, "workers: 2\n")
+		synctest.Wait()
+		old.source.publish(t, "workers: 3\ntimeout: 9s\n")
+		call, head, _ := asked.next(t)
+		if head.Entry.ID != 6 {
+			t.Errorf("entry %+v", head.Entry)
+		}
+		call.answer <- errors.New("no")
+		synctest.Wait()
+		checkHistory(t, dir, 6)
+	})
+}
+
+// TestReturnAndTheLivePartCannotBeBuilt: that is tried again, the restart is not.
+func TestReturnAndTheLivePartCannotBeBuilt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := newRestarts()
+		r := newRig(t, pairYAML(1), func(o *Options[settings]) { o.Restart = asked.restart })
+		down, _ := outage(r)
+		r.start(t)
+		r.source.publish(t, pairYAML(2)+"workers: 9\n")
+		call, _, _ := asked.next(t)
+		call.answer <- nil
+		synctest.Wait()
+		down.Store(true)
+		r.Return(nil)
+		time.Sleep(time.Minute)
+		if last := r.Status().Last; last.Outcome != RestartFailed || !strings.Contains(last.Reason, "has died") || r.Load().Config.Pair.A != 1 {
+			t.Errorf("last %+v", last)
+		}
+		down.Store(false)
+		time.Sleep(time.Minute)
+		if r.Load().Config.Pair.A != 2 {
+			t.Errorf("config %+v", r.Load().Config)
+		}
+		asked.none(t)
+	})
+}
+
+// TestReturnRightAfterTheRestart: before the manager's goroutine has heard of
+// its success, and after a Suspend that came even earlier.
+func TestReturnRightAfterTheRestart(t *testing.T) {
+	for name, suspend := range map[string]bool{"alone": false, "after Suspend": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var r *rig
+				tries := 0
+				r = newRig(t, "workers: 2\n", func(o *Options[settings]) {
+					o.Restart = func(context.Context, []byte) error {
+						tries++
+						if suspend {
+							r.Suspend()
+						}
+						r.Return(errors.New("died at once"))
+						return nil
+					}
+				})
+				r.start(t)
+				r.source.replace(t, "workers: 3\ntimeout: 9s\n")
+				e, err := r.Reload(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				want(t, e, Restarted)
+				time.Sleep(time.Hour)
+				if last := r.Status().Last; last.Outcome != RestartFailed || last.Reason != "died at once" || r.Load().Config.Timeout != 9*time.Second {
+					t.Errorf("last %+v, config %+v", last, r.Load().Config)
+				}
+				if tries != 1 {
+					t.Errorf("%d tries", tries)
+				}
+				// It follows.
+				want(t, r.reload(t, "workers: 2\ntimeout: 5s\n"), Applied)
+			})
+		})
+	}
+}
+
+// TestReturnThatHasNothingToReturnFrom changes nothing.
+func TestReturnThatHasNothingToReturnFrom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, asked, call := pending(t, "", false)
+		r.Return(errors.New("who?"))
+		synctest.Wait()
+		call.answer <- Retryable(errors.New("busy"))
+		call, _, _ = asked.next(t)
+		if last := r.Status().Last; last.Reason != "busy" {
+			t.Errorf("last %+v", last)
+		}
+		call.answer <- nil
+		synctest.Wait()
+		if !r.handover.isAway() {
+			t.Error("an earlier Return made the manager follow on after a restart")
+		}
+	})
+}
+
+func TestSuspendAndReturn(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, pairYAML(1), func(o *Options[settings]) { o.StateDir = dir })
+		down, builds := outage(r)
+		r.start(t)
+		first := r.Load()
+		down.Store(true)
+		r.source.publish(t, pairYAML(2))
+		synctest.Wait()
+		want(t, r.Status().Last, Failed)
+
+		r.Suspend()
+		before := folder(t, dir)
+		r.Suspend()
+		synctest.Wait()
+		calls, tries := r.source.requests(), builds.Load()
+		r.source.publish(t, pairYAML(3))
+		time.Sleep(time.Hour)
+		if r.source.requests() != calls || builds.Load() != tries || r.Load() != first {
+			t.Errorf("%d calls and %d builds more, in force %+v", r.source.requests()-calls, builds.Load()-tries, r.Load().Config)
+		}
+		if _, err := r.Reload(t.Context()); !errors.Is(err, ErrHandedOver) {
+			t.Errorf("Reload: %v", err)
+		}
+		if _, err := r.Rollback(t.Context(), first.ID); !errors.Is(err, ErrHandedOver) {
+			t.Errorf("Rollback: %v", err)
+		}
+		if _, err := r.Resume(t.Context()); !errors.Is(err, ErrHandedOver) {
+			t.Errorf("Resume: %v", err)
+		}
+		if p, err := r.Plan(testValues(t, pairYAML(9))); err != nil || p.Action != ActionInPlace {
+			t.Errorf("Plan: %+v, %v", p, err)
+		}
+		if diff := cmp.Diff(before, folder(t, dir)); diff != "" {
+			t.Errorf("written while another process follows: %s", diff)
+		}
+
+		// What the other process has left counts: history and pin.
+		down.Store(false)
+		other := newRig(t, "", func(o *Options[settings]) { o.StateDir = dir; o.Layers[0].Source = r.source })
+		stopOther := other.start(t)
+		if _, err := other.Rollback(t.Context(), first.ID); err != nil {
+			t.Fatal(err)
+		}
+		stopOther()
+		r.Return(errors.New("died"))
+		synctest.Wait()
+		if st := r.Status(); st.Pinned != first.ID || st.Last.Trigger != TriggerRollback || st.Revision != first.ID || len(r.History()) != 4 {
+			t.Errorf("status %+v, history %+v", st, r.History())
+		}
+		if e, err := r.Resume(t.Context()); err != nil || e.Outcome != Applied || e.ID != 5 || r.Load().Config.Pair.A != 3 {
+			t.Errorf("Resume: %+v, %v", e, err)
+		}
+		checkHistory(t, dir, 5)
+
+		// Again, and back without news: what failed before is tried on.
+		down.Store(true)
+		r.source.publish(t, pairYAML(4))
+		synctest.Wait()
+		r.Suspend()
+		r.Return(nil)
+		synctest.Wait()
+		down.Store(false)
+		time.Sleep(time.Minute)
+		if r.Load().Config.Pair.A != 4 {
+			t.Errorf("config %+v, last %+v", r.Load().Config, r.Status().Last)
+		}
+		// The last word counts.
+		r.Suspend()
+		synctest.Wait()
+		r.Return(nil)
+		r.Suspend()
+		synctest.Wait()
+		if _, err := r.Reload(t.Context()); !errors.Is(err, ErrHandedOver) {
+			t.Errorf("Reload: %v", err)
+		}
+	})
+}
+
+// TestNobodyIsForgottenBetweenTurns: who asks in the very moment of a Suspend or
+// Return gets an answer.
+func TestNobodyIsForgottenBetweenTurns(t *testing.T) {
+	r := newRig(t, pairYAML(1), nil)
+	r.start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	answers := make(chan int, 4)
+	stop := make(chan struct{})
+	for range cap(answers) {
+		go func() {
+			n := 0
+			defer func() { answers <- n }()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				switch e, err := r.Reload(ctx); {
+				case err == nil && e.Outcome == Unchanged:
+					n++
+				case !errors.Is(err, ErrHandedOver):
+					t.Errorf("Reload: %+v, %v", e, err)
+					return
+				}
+			}
+		}()
+	}
+	for range 2000 {
+		r.Suspend()
+		r.Return(nil)
+	}
+	until(t, "a reload", func() bool { _, err := r.Reload(ctx); return err == nil })
+	close(stop)
+	for range cap(answers) {
+		<-answers
+	}
+}
+
+func TestSuspendDuringARestart(t *testing.T) {
+	t.Run("which succeeds", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, _, call := pending(t, "", false)
+			entries, errs := make(chan Entry, 1), make(chan error, 2)
+			go func() { e, err := r.Reload(t.Context()); entries <- e; errs <- err }()
+			synctest.Wait()
+			r.Suspend()
+			go func() { _, err := r.Resume(t.Context()); errs <- err }()
+			time.Sleep(time.Second)
+			if call.ctx.Err() != nil || len(entries) > 0 || len(errs) > 0 {
+				t.Errorf("ctx %v, %d answers", call.ctx.Err(), len(errs))
+			}
+			call.answer <- nil
+			want(t, <-entries, Restarted)
+			if err := errors.Join(<-errs, <-errs); !errors.Is(err, ErrHandedOver) {
+				t.Errorf("Resume: %v", err)
+			}
+		})
+	})
+	t.Run("which fails", func(t *testing.T) {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			r, asked, call := pending(t, dir, false)
+			errs := make(chan error, 1)
+			go func() { _, err := r.Reload(t.Context()); errs <- err }()
+			synctest.Wait()
+			r.Suspend()
+			before := folder(t, dir)
+			call.answer <- errors.New("another was first")
+			if err := <-errs; !errors.Is(err, ErrHandedOver) {
+				t.Errorf("Reload: %v", err)
+			}
+			time.Sleep(time.Hour)
+			if diff := cmp.Diff(before, folder(t, dir)); diff != "" || r.Load().Config.Timeout != time.Second {
+				t.Errorf("config %+v, written: %s", r.Load().Config, diff)
+			}
+			asked.none(t)
+			// The content is nobody's fault, and is tried anew.
+			r.Return(errors.New("died"))
+			call, head, _ := asked.next(t)
+			if head.Entry.ID != 2 {
+				t.Errorf("entry %+v", head.Entry)
+			}
+			call.answer <- nil
+		})
+	})
+	t.Run("which has not begun yet", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, asked, _ := pending(t, "", false)
+			r.source.publish(t, "workers: 5\n") // after a pause
+			synctest.Wait()
+			r.Suspend()
+			time.Sleep(time.Hour)
+			asked.none(t)
+			if len(r.History()) != 1 {
+				t.Errorf("history %+v", r.History())
+			}
+		})
+	})
+	t.Run("of a rollback, which fails", func(t *testing.T) {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			asked := newRestarts()
+			r := newRig(t, "workers: 2\n", func(o *Options[settings]) { o.StateDir, o.Restart = dir, asked.restart })
+			c, err := newContent(configsrc.Values{"workers": {Raw: int64(7)}}, nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := encodeRecord(r.identity, c)
+			if err == nil {
+				err = r.history.keep(c.revision(), data)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.start(t)
+			errs := make(chan error, 1)
+			go func() { _, err := r.Rollback(t.Context(), c.revision()); errs <- err }()
+			call, _, _ := asked.next(t)
+			r.Suspend()
+			call.answer <- errors.New("another was first")
+			if err := <-errs; !errors.Is(err, ErrHandedOver) {
+				t.Errorf("Rollback: %v", err)
+			}
+			// It was wished for: whoever follows finds the pin, and tries it.
+			r.Return(nil)
+			call, _, values := asked.next(t)
+			if r.Status().Pinned != c.revision() || values["workers"].Raw != int64(7) {
+				t.Errorf("status %+v", r.Status())
+			}
+			call.answer <- nil
+		})
+	})
+}
+
+func TestEndWhileAnotherProcessFollows(t *testing.T) {
+	r := newRig(t, pairYAML(1), nil)
+	stop := r.start(t)
+	r.Suspend()
+	stop()
+	if _, err := r.Resume(t.Context()); !errors.Is(err, ErrHandedOver) && !errors.Is(err, ErrStopped) {
+		t.Errorf("Resume: %v", err)
+	}
+	r.Return(nil) // too late, and harmless
+	r.Suspend()
+}
+
+func TestSuspendBeforeRun(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		asked := newRestarts()
+		old := newRig(t, "workers: 2\n", func(o *Options[settings]) { o.StateDir, o.Restart = dir, asked.restart })
+		old.start(t)
+		old.source.publish(t, "workers: 3\n")
+		call, _, _ := asked.next(t)
+		next := old.successor(t, call.content, nil)
+		next.Suspend()
+		before := folder(t, dir)
+		next.start(t)
+		synctest.Wait()
+		if diff := cmp.Diff(before, folder(t, dir)); diff != "" {
+			t.Errorf("written: %s", diff)
+		}
+		call.answer <- nil
+		next.Return(nil)
+		synctest.Wait()
+		if st := next.Status(); st.Last.Outcome != Restarted || st.Last.ID != 2 {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestWatcherSeesAgainWhatWasNotTaken: a source that was read in the very
+// moment of a Suspend is read again after Return.
+func TestWatcherSeesAgainWhatWasNotTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, call := pending(t, "", true)
+		r.source.publish(t, "workers: 5\n") // calls off: nothing more is taken
+		synctest.Wait()
+		r.source.publish(t, "workers: 2\ntimeout: 7s\n") // seen by the watcher, not by the manager
+		synctest.Wait()
+		call.answer <- nil
+		synctest.Wait()
+		r.Return(errors.New("died"))
+		synctest.Wait()
+		if got := r.Load().Config.Timeout; got != 7*time.Second {
+			t.Errorf("timeout %v", got)
+		}
+		outcomes := []Outcome{}
+		for _, e := range r.History() {
+			outcomes = append(outcomes, e.Outcome)
+		}
+		// Without a folder the entry of the success is there as well.
+		if !slices.Equal(outcomes, []Outcome{Applied, Restarted, RestartFailed, Applied}) {
+			t.Errorf("history %v", outcomes)
+		}
+	})
+}
+
+func TestDamagedPinOfAHandedStartIsToldOf(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		applied := &lastContent{}
+		r := newRig(t, pairYAML(1), func(o *Options[settings]) { o.StateDir, o.Applied = dir, applied.set })
+		r.start(t)
+		r.Suspend()
+		if err := os.WriteFile(filepath.Join(dir, pinFile), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		next := r.successor(t, applied.get(), nil)
+		next.start(t)
+		synctest.Wait()
+		if !strings.Contains(next.logs.String(), "pin cannot be used") || next.Load().Config.Pair.A != 1 {
+			t.Errorf("log %s", next.logs.String())
+		}
+	})
+}

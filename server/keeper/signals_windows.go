@@ -1,0 +1,6 @@
+package keeper
+
+import "os"
+
+// otherSignals: there are none.
+func otherSignals() []os.Signal { return nil }
