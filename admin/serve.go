@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -59,6 +60,7 @@ func serve(ctx context.Context, listeners []net.Listener, handler http.Handler, 
 	// HTTP/1.1 alone: the API has no use for what HTTP/2 adds.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	busy := busy{conns: map[net.Conn]struct{}{}, quiet: make(chan struct{}, 1)}
 	server := &http.Server{
 		Handler:           handler,
 		Protocols:         &protocols,
@@ -70,6 +72,7 @@ func serve(ctx context.Context, listeners []net.Listener, handler http.Handler, 
 		ErrorLog:          slog.NewLogLogger(complaints{log.Handler()}, slog.LevelWarn),
 		// "OPTIONS *" must not go past the guard.
 		DisableGeneralOptionsHandler: true,
+		ConnState:                    busy.track,
 	}
 	served := make(chan error, len(listeners))
 	for _, l := range listeners {
@@ -82,20 +85,66 @@ func serve(ctx context.Context, listeners []net.Listener, handler http.Handler, 
 		running--
 	case <-ctx.Done():
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	if server.Shutdown(stop) != nil {
-		_ = server.Close() // time is up
+	// Shutdown would drop requests on connections that were accepted a moment
+	// ago (golang/go#75591).
+	for _, l := range listeners {
+		_ = l.Close() // whichever is closed already has failed
 	}
 	for range running {
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		if err := <-served; !errors.Is(err, net.ErrClosed) {
 			failed = errors.Join(failed, err)
 		}
 	}
+	server.SetKeepAlivesEnabled(false) // it closes those that are idle
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	busy.wait(stop)
+	_ = server.Close() // what is left is cut
 	if failed != nil {
 		return fmt.Errorf("serve admin API: %w", failed)
 	}
 	return nil
+}
+
+// busy are the connections with a request under way, or with none yet.
+type busy struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	quiet chan struct{} // told when there are none any more; has room for one
+}
+
+// track is that of http.Server.ConnState.
+func (b *busy) track(c net.Conn, state http.ConnState) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if state == http.StateNew || state == http.StateActive {
+		b.conns[c] = struct{}{}
+		return
+	}
+	delete(b.conns, c)
+	if len(b.conns) == 0 {
+		select {
+		case b.quiet <- struct{}{}:
+		default: // it is told already
+		}
+	}
+}
+
+// wait waits until there are none, or ctx ends. No more may come.
+func (b *busy) wait(ctx context.Context) {
+	for {
+		b.mu.Lock()
+		n := len(b.conns)
+		b.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-b.quiet:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // complaints is the handler of what net/http logs. Failed TLS handshakes are

@@ -72,10 +72,7 @@ func (m *Manager[T]) deferRequest(r *request, c content, pinned bool) bool {
 
 // outdated reports that the sources have another content than c.
 func (m *Manager[T]) outdated(c content, pinned bool) bool {
-	m.mu.Lock()
-	missing := slices.Contains(m.state.snapshots, nil)
-	m.mu.Unlock()
-	if pinned || missing {
+	if pinned {
 		return false
 	}
 	now, _, err := m.gather()

@@ -83,7 +83,6 @@ func decodeHanded(data []byte) (handedHead, record, configsrc.Values, error) {
 		return fail(err)
 	}
 	if e := head.Entry; e != nil {
-		*e = e.bound()
 		e.Outcome, e.Action = Restarted, ActionRestart
 		if e.Changed == nil {
 			e.Changed = []string{}

@@ -161,6 +161,21 @@ func TestHandedStartAsksAndWritesNothing(t *testing.T) {
 	})
 }
 
+func TestNumbersGoOnWithoutAFolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, call := pending(t, "", false)
+		next := r.successor(t, call.content, nil)
+		next.start(t)
+		synctest.Wait()
+		call.answer <- nil
+		next.source.publish(t, "workers: 3\ntimeout: 4s\n")
+		synctest.Wait()
+		if h := next.History(); len(h) != 2 || h[0].ID != 2 || h[0].Outcome != Restarted || h[1].ID != 3 {
+			t.Errorf("history %+v", h)
+		}
+	})
+}
+
 func TestHandedStartThatFailsSaysWhichKind(t *testing.T) {
 	var applied []byte
 	r := newRig(t, pairYAML(1), func(o *Options[settings]) { o.Applied = func(content []byte) { applied = content } })

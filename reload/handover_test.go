@@ -66,6 +66,59 @@ func TestReturnQuarantines(t *testing.T) {
 	})
 }
 
+// TestReturnPutsLastGoodBack: a process may die just after it has settled.
+func TestReturnPutsLastGoodBack(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		asked := newRestarts()
+		old := newRig(t, "workers: 2\n", func(o *Options[settings]) { o.StateDir, o.Restart = dir, asked.restart })
+		old.start(t)
+		old.source.publish(t, "workers: 3\n")
+		call, _, _ := asked.next(t)
+		next := old.successor(t, call.content, nil)
+		stopNext := next.start(t)
+		call.answer <- nil
+		synctest.Wait()
+		stopNext()
+		for _, r := range []*rig{next, old} {
+			if record, _, err := old.store.load(lastGoodFile); err != nil || record.Revision != r.Load().ID {
+				t.Errorf("last good is %s, %v, want %s", record.Revision, err, r.Load().ID)
+			}
+			old.Return(errors.New("died"))
+			synctest.Wait()
+		}
+	})
+}
+
+// TestReturnAndARollbackSince: of the content that the process was started for
+// nothing is applied, where the process was told to go back from it.
+func TestReturnAndARollbackSince(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		asked := newRestarts()
+		old := newRig(t, "workers: 2\n", func(o *Options[settings]) { o.StateDir, o.Restart = dir, asked.restart })
+		old.start(t)
+		first := old.Load().ID
+		old.source.publish(t, "workers: 3\ntimeout: 9s\n")
+		call, _, _ := asked.next(t)
+		next := old.successor(t, call.content, nil) // and cannot restart itself
+		stopNext := next.start(t)
+		call.answer <- nil
+		synctest.Wait()
+		if e, err := next.Rollback(t.Context(), first); err != nil || e.Outcome != RestartRequired || e.ID != 3 {
+			t.Fatalf("Rollback: %+v, %v", e, err)
+		}
+		stopNext()
+		old.Return(errors.New("died"))
+		time.Sleep(time.Minute)
+		st := old.Status()
+		if st.Pinned != first || st.Revision != first || st.Last.ID != 4 || st.Last.Outcome != RestartFailed || st.Last.Reason != "died" {
+			t.Errorf("status %+v", st)
+		}
+		asked.none(t)
+	})
+}
+
 // TestReturnAndTheLivePartCannotBeBuilt: that is tried again, the restart is not.
 func TestReturnAndTheLivePartCannotBeBuilt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -205,6 +258,24 @@ func TestSuspendAndReturn(t *testing.T) {
 			t.Errorf("Resume: %+v, %v", e, err)
 		}
 		checkHistory(t, dir, 5)
+
+		// And that it was unpinned.
+		if _, err := r.Rollback(t.Context(), first.ID); err != nil {
+			t.Fatal(err)
+		}
+		r.Suspend()
+		other = newRig(t, "", func(o *Options[settings]) { o.StateDir = dir; o.Layers[0].Source = r.source })
+		stopOther = other.start(t)
+		synctest.Wait()
+		if _, err := other.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		stopOther()
+		r.Return(errors.New("died"))
+		synctest.Wait()
+		if st := r.Status(); st.Pinned != "" || r.Load().Config.Pair.A != 3 {
+			t.Errorf("status %+v", st)
+		}
 
 		// Again, and back without news: what failed before is tried on.
 		down.Store(true)
@@ -364,6 +435,45 @@ func TestSuspendDuringARestart(t *testing.T) {
 			call.answer <- nil
 		})
 	})
+}
+
+// TestSuspendInTheMiddleOfAChange: it comes into force here, and nobody is told.
+func TestSuspendInTheMiddleOfAChange(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		applied := &lastContent{}
+		r := newRig(t, pairYAML(1), func(o *Options[settings]) { o.StateDir, o.Applied = dir, applied.set })
+		var before map[string]string
+		Subscribe(r.Manager, "suspends", func(c *settings) pair { return c.Pair }, func(p pair) {
+			if p.A == 2 {
+				r.Suspend()
+				before = folder(t, dir)
+			}
+		})
+		r.start(t)
+		r.source.publish(t, pairYAML(2))
+		synctest.Wait()
+		if diff := cmp.Diff(before, folder(t, dir)); diff != "" || applied.calls != 1 || r.Load().Config.Pair.A != 2 {
+			t.Errorf("config %+v, %d calls of Applied, written: %s", r.Load().Config, applied.calls, diff)
+		}
+		if text := r.logs.String(); strings.Contains(text, "WARN") {
+			t.Errorf("log: %s", text)
+		}
+	})
+}
+
+func TestNoRestartBeginsAfterSuspend(t *testing.T) {
+	h := newHandover(nil)
+	if !h.begin() {
+		t.Error("none begins before it either")
+	}
+	h.end(nil)
+	h.suspend()
+	if h.begin() {
+		t.Error("one begins")
+	}
+	h.end(nil)
+	<-h.now().over
 }
 
 func TestEndWhileAnotherProcessFollows(t *testing.T) {

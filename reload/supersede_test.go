@@ -152,8 +152,43 @@ func TestRestartThatWasCalledOffAndSucceedsAllTheSame(t *testing.T) {
 		if diff := cmp.Diff(before, folder(t, dir)); diff != "" {
 			t.Errorf("written after the new process took over: %s", diff)
 		}
+		if err := r.store.write(pinFile, nil); !errors.Is(err, ErrHandedOver) {
+			t.Errorf("the folder is still open for writing: %v", err)
+		}
 		asked.none(t)
 	})
+}
+
+// TestRequestThatSupersededARestartInVain is answered all the same.
+func TestRequestThatSupersededARestartInVain(t *testing.T) {
+	for name, answer := range map[string]error{"since the restart succeeded": ErrHandedOver, "since the manager ended": ErrStopped} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				asked := newRestarts()
+				asked.stubborn = true
+				r := newRig(t, "workers: 2\n", func(o *Options[settings]) { o.StateDir, o.Restart = dir, asked.restart })
+				stop := r.start(t)
+				r.source.publish(t, "workers: 3\n")
+				call, _, _ := asked.next(t)
+				errs := make(chan error, 1)
+				go func() { _, err := r.Rollback(t.Context(), r.Load().ID); errs <- err }()
+				synctest.Wait()
+				if call.ctx.Err() == nil {
+					t.Error("the rollback has not superseded the restart")
+				}
+				if errors.Is(answer, ErrStopped) {
+					time.AfterFunc(time.Second, func() { call.answer <- errors.New("no") })
+					stop()
+				} else {
+					call.answer <- nil
+				}
+				if err := <-errs; !errors.Is(err, answer) {
+					t.Errorf("Rollback: %v", err)
+				}
+			})
+		})
+	}
 }
 
 func TestRollbackAndResumeSupersedeARestart(t *testing.T) {
@@ -208,6 +243,30 @@ func TestRollbackAndResumeSupersedeARestart(t *testing.T) {
 		next.answer <- nil
 		if err := <-again; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestResumeIsAnsweredWithWhatTheSourcesHaveAtLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, asked, call := pending(t, "", false)
+		resumed := make(chan Entry, 1)
+		go func() {
+			e, err := r.Resume(t.Context())
+			if err != nil {
+				t.Errorf("Resume: %v", err)
+			}
+			resumed <- e
+		}()
+		next, _, _ := asked.next(t)
+		if call.ctx.Err() == nil {
+			t.Error("the restart before goes on")
+		}
+		r.source.publish(t, "workers: 2\ntimeout: 9s\n")
+		e := <-resumed
+		want(t, e, Applied)
+		if next.ctx.Err() == nil || e.Trigger != TriggerResume || e.ID != 2 {
+			t.Errorf("ctx %v, entry %+v", next.ctx.Err(), e)
 		}
 	})
 }

@@ -141,7 +141,7 @@ func testListenFDs(t *testing.T, network string) {
 	r := f.launch(asManager, os.Args[0], a.file)
 	r.up()
 	serving := func() int {
-		k := r.table()
+		k := r.known()
 		i := slices.IndexFunc(k.Generations, func(g keeper.Generation) bool { return g.Number == k.Serving })
 		return k.Generations[i].PID
 	}
@@ -156,15 +156,15 @@ func testListenFDs(t *testing.T, network string) {
 
 	f.svc("restart").want(t, 0, "restarted")
 	a.answers("after a restart", a.ask())
-	if r.table().Serving != 2 || !a.in(serving()) {
-		t.Errorf("after a restart it is served by another socket: %+v", r.table())
+	if r.known().Serving != 2 || !a.in(serving()) {
+		t.Errorf("after a restart it is served by another socket: %+v", r.known())
 	}
 	r.environmentIsClean()
 
 	// Nothing of it is for a worker to keep once the address is given up.
 	f.edit("server: {listen: ['127.0.0.1:0'], drain: {overlap: 100ms}}\n")
 	r.until("no worker has it", func() bool {
-		return r.table().Serving == 3 && !slices.ContainsFunc(r.workers(), a.in)
+		return r.known().Serving == 3 && !slices.ContainsFunc(r.workers(), a.in)
 	})
 	if !a.in(r.cmd.Process.Pid) {
 		t.Error("the keeper has closed it")
@@ -176,7 +176,7 @@ func testListenFDs(t *testing.T, network string) {
 
 	// A crash, and a stop, leave it open.
 	r.until("the end of probation", func() bool {
-		return slices.ContainsFunc(r.table().Generations, func(g keeper.Generation) bool { return g.Number == 4 && g.State == keeper.StateServing })
+		return slices.ContainsFunc(r.known().Generations, func(g keeper.Generation) bool { return g.Number == 4 && g.State == keeper.StateServing })
 	})
 	if err := unix.Kill(serving(), unix.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -134,16 +133,21 @@ func (c *counters) fold(generation int) {
 	c.ended[generation] = true
 }
 
-// waitHeard waits until the generation before has told what it knows, and not
-// longer than a moment: it may be dead.
-func (c *counters) waitHeard(limit time.Duration, stop <-chan struct{}) {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
+// afterWord gathers when the generation before has told what it knows: whoever
+// scrapes must not find less than before. It does not wait longer than late
+// says: that generation may be dead.
+type afterWord struct {
+	counters *counters
+	late     <-chan struct{}
+}
+
+// Gather is that of a prometheus.Gatherer.
+func (a afterWord) Gather() ([]*dto.MetricFamily, error) {
 	select {
-	case <-c.heard:
-	case <-timer.C:
-	case <-stop:
+	case <-a.counters.heard:
+	case <-a.late:
 	}
+	return a.counters.Gather()
 }
 
 // Gather is that of a prometheus.Gatherer.

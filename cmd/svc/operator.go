@@ -26,8 +26,8 @@ type operatorAPI struct {
 	err     error
 }
 
-// start serves the listeners, and closes them at the end. It begins when the
-// generation before has told what it knows, or the wait is over.
+// start serves the listeners, and closes them at the end. The metrics wait for
+// what the generation before tells, as long as wait says.
 func (a *operatorAPI) start(listeners []net.Listener, wait time.Duration) {
 	if a.cancel != nil || len(listeners) == 0 {
 		for _, ln := range listeners {
@@ -36,9 +36,10 @@ func (a *operatorAPI) start(listeners []net.Listener, wait time.Duration) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a.cancel = cancel
 	s := a.service
-	handler := admin.Handler(s.backend(), prometheus.Gatherers{s.registry, s.counters})
+	waiting, done := context.WithTimeout(ctx, wait)
+	a.cancel = func() { done(); cancel() }
+	handler := admin.Handler(s.backend(), prometheus.Gatherers{s.registry, afterWord{s.counters, waiting.Done()}})
 	var local, remote []net.Listener
 	for _, ln := range listeners {
 		if socket.KeyOf(ln) == a.socket {
@@ -48,13 +49,9 @@ func (a *operatorAPI) start(listeners []net.Listener, wait time.Duration) {
 		remote = append(remote, ln)
 	}
 	for _, ln := range local {
-		a.running.Go(func() {
-			s.counters.waitHeard(wait, ctx.Done())
-			a.ended(admin.Serve(ctx, ln, handler, s.log))
-		})
+		a.running.Go(func() { a.ended(admin.Serve(ctx, ln, handler, s.log)) })
 	}
 	a.running.Go(func() {
-		s.counters.waitHeard(wait, ctx.Done())
 		a.ended(admin.ServeTCP(ctx, remote, handler, newAdminAccess(s.certificates).load, s.log))
 	})
 }

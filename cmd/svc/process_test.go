@@ -30,8 +30,12 @@ const runAsMain = "SVC_TEST_RUN_AS_MAIN"
 const plainBuild = "SVC_TEST_PLAIN_BUILD"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(runAsMain) != "" {
+	switch {
+	case os.Getenv(runAsMain) != "":
 		main()
+		return
+	case os.Getenv(runAsRecorder) != "":
+		mainRecorder()
 		return
 	}
 	os.Exit(buildAndRun(m))

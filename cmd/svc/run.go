@@ -197,7 +197,6 @@ func (s *service) serve(ctx context.Context, operator []net.Listener, sockets *l
 				managerErr = s.manager.Run(managerCtx)
 				stopServer() // nobody follows the config any more
 			})
-			// Whoever scrapes must not find less than before.
 			wait := hearTime
 			if s.worker.Content() == nil {
 				wait = 0 // there was none before

@@ -20,7 +20,7 @@ const (
 	// tellTime is how often a draining generation tells what it has counted.
 	tellTime = 500 * time.Millisecond
 	// hearTime is how long a new generation waits for the word of the one before
-	// until it answers its operator.
+	// until it shows its metrics.
 	hearTime = time.Second
 )
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -56,11 +57,10 @@ func newSupervised(t *testing.T, config string) *supervised {
 	needReal(t, err == nil, "supervisord, which tools/deps installs")
 	f := newFolder(t, config)
 	f.write("supervisord.conf", fmt.Sprintf(supervisorConfig, f.dir, os.Args[0], runAsMain))
-	cmd := exec.CommandContext(t.Context(), program, "--configuration", f.path("supervisord.conf")) //nolint:gosec // the test's own
+	cmd := exec.CommandContext(context.Background(), program, "--configuration", f.path("supervisord.conf"))
 	cmd.Dir, cmd.Env = f.dir, os.Environ()
-	// It stops its programs on TERM; killed, it would leave them behind.
-	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	s := &supervised{f.launched(cmd)}
+	// Before it is killed at last, which would leave its programs behind.
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(unix.SIGTERM)
 		s.exited()
@@ -84,7 +84,7 @@ func (s *supervised) text(name string) string {
 // ctl is supervisorctl. Its exit code tells of the program's state.
 func (s *supervised) ctl(args ...string) string {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.t.Context(), "supervisorctl", append([]string{"--configuration", s.path("supervisord.conf")}, args...)...) //nolint:gosec // the test's own
+	cmd := exec.CommandContext(s.t.Context(), "supervisorctl", append([]string{"--configuration", s.path("supervisord.conf")}, args...)...)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -116,18 +116,38 @@ func (s *supervised) said(text string) {
 }
 
 // slow sends a request that takes a while, and returns what waits for its
-// answer.
-func (s *supervised) slow(delay time.Duration) func() int {
+// answer: its status, or why there is none.
+func (s *supervised) slow(delay time.Duration) func() string {
 	s.t.Helper()
-	answered := make(chan int, 1)
+	answered := make(chan string, 1)
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.url+"/v1/echo?delay="+delay.String(), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	go func() {
-		code, _ := s.get("/v1/echo?delay=" + delay.String())
-		answered <- code
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		_ = resp.Body.Close()
+		answered <- resp.Status
 	}()
-	s.until("a request under way", func() bool {
-		return slices.ContainsFunc(s.table().Generations, func(g keeper.Generation) bool { return g.Connections["http1"] > 0 })
-	})
-	return func() int { return <-answered }
+	s.until("a request under way", func() bool { return s.held() > 0 })
+	return func() string { return <-answered }
+}
+
+// held is how many connections clients have.
+func (s *supervised) held() (open int) {
+	s.t.Helper()
+	for _, g := range s.known().Generations {
+		for kind, n := range g.Connections {
+			if kind != "idle" {
+				open += n
+			}
+		}
+	}
+	return open
 }
 
 // TestSupervisord: for supervisord the service is one process that never changes,
@@ -136,7 +156,7 @@ func TestSupervisord(t *testing.T) {
 	t.Parallel()
 	s := newSupervised(t, "server: {listen: ['"+freeAddress(t)+"']}\n")
 	pid := s.pid()
-	if known := s.table(); known.KeeperPID != pid {
+	if known := s.known(); known.KeeperPID != pid {
 		t.Errorf("supervisord started %d, the keeper is %d", pid, known.KeeperPID)
 	}
 	s.until("RUNNING", func() bool { return strings.Contains(s.ctl("status", "svc"), "RUNNING") })
@@ -147,7 +167,7 @@ func TestSupervisord(t *testing.T) {
 	l := newLoad(t, s.url, nil)
 	for next := 2; next <= 4; next++ {
 		s.ctl("signal", "USR2", "svc")
-		s.until("a restart", func() bool { return s.table().Serving == next })
+		s.until("a restart", func() bool { return s.known().Serving == next })
 	}
 	l.end()
 	if failed := l.failures.Load(); failed > 0 || l.requests.Load() == 0 {
@@ -155,12 +175,12 @@ func TestSupervisord(t *testing.T) {
 	}
 
 	// The worker's crash is nothing to supervisord.
-	for _, g := range s.table().Generations {
+	for _, g := range s.known().Generations {
 		if err := unix.Kill(g.PID, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.until("a successor", func() bool { return s.table().Serving > 4 })
+	s.until("a successor", func() bool { return s.known().Serving > 4 })
 	if code, _ := s.get("/v1/config"); code != http.StatusOK {
 		t.Errorf("after a crash it answers with %d", code)
 	}
@@ -173,8 +193,8 @@ func TestSupervisord(t *testing.T) {
 	if got := s.ctl("stop", "svc"); got != "svc: stopped" {
 		t.Errorf("stop: %s", got)
 	}
-	if code := wait(); code != http.StatusOK {
-		t.Errorf("a request under way at the stop was answered with %d", code)
+	if got := wait(); got != "200 OK" {
+		t.Errorf("a request under way at the stop was answered with %s", got)
 	}
 	if got := s.ctl("status", "svc"); !strings.Contains(got, "STOPPED") || !strings.Contains(s.text("supervisord.log"), "stopped: svc (exit status 0)") {
 		t.Errorf("status: %s", got)
@@ -196,28 +216,28 @@ func TestSupervisordKilledKeeper(t *testing.T) {
 	s := newSupervised(t, "server: {listen: ['"+freeAddress(t)+"'], timeout: {request: 60s}}\n")
 	pid := s.pid()
 	s.svc("restart").want(t, 0, "restarted")
-	wait := s.slow(8 * time.Second)
-	orphans := s.table().Generations
+	wait := s.slow(4 * time.Second)
+	orphans := s.known().Generations
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	s.until("another keeper", func() bool { return s.spawned() == 2 })
 	s.up()
-	if now := s.table().KeeperPID; now == pid || now != s.pid() {
+	if now := s.known().KeeperPID; now == pid || now != s.pid() {
 		t.Errorf("the keeper is %d, it was %d", now, pid)
 	}
 	if code, _ := s.get("/v1/config"); code != http.StatusOK {
 		t.Errorf("answers with %d", code)
 	}
-	alive := slices.DeleteFunc(slices.Clone(orphans), func(g keeper.Generation) bool { return unix.Kill(g.PID, 0) != nil })
+	alive := slices.DeleteFunc(slices.Clone(orphans), func(g keeper.Generation) bool { return !lives(t, g.PID) })
 	if len(alive) == 0 {
 		t.Error("the old workers have ended with a request under way")
 	}
-	if code := wait(); code != http.StatusOK {
-		t.Errorf("a request under way when the keeper was killed was answered with %d", code)
+	if got := wait(); got != "200 OK" {
+		t.Errorf("a request under way when the keeper was killed was answered with %s", got)
 	}
 	s.until("the end of the old workers", func() bool {
-		return !slices.ContainsFunc(orphans, func(g keeper.Generation) bool { return unix.Kill(g.PID, 0) == nil })
+		return !slices.ContainsFunc(orphans, func(g keeper.Generation) bool { return lives(t, g.PID) })
 	})
 	s.svc("restart").want(t, 0, "restarted")
 }

@@ -116,7 +116,7 @@ func (l *Load) Executions(record string) (Executions, error) {
 	defer l.mu.Unlock()
 	var e Executions
 	var executed, twice ids
-	err := readRecord(record, func(id uint64) {
+	err := ReadRecord(record, func(id uint64) {
 		switch {
 		case id == 0 || id > l.last:
 			e.Unknown++

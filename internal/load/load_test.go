@@ -98,6 +98,36 @@ func TestServerThatLosesNothing(t *testing.T) {
 	}
 }
 
+// A server that answers in its own words is fine where it may, and what it does
+// not answer is lost all the same.
+func TestForeignServer(t *testing.T) {
+	for name, c := range map[string]struct{ secure, h2 bool }{"tcp": {}, "HTTP/2": {secure: true, h2: true}} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, "tcp", c.secure, c.h2, func(http.Handler) http.Handler {
+				return every(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+					w.WriteHeader(http.StatusServiceUnavailable)
+				})(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "something") }))
+			})
+			enough := func(r Result) bool { return r.Busy.Requests > 50 }
+			s.target.Foreign = true
+			l, err := Start(t.Context(), counts(s.target, 1, 2, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(20 * time.Second); !enough(l.Result()) && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+			r, err := l.Stop()
+			if err != nil || !enough(r) {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if failed := r.Of(Status); failed == 0 || failed != r.Failed() || failed > r.Requests()/5 {
+				t.Errorf("failures: %+v", r)
+			}
+		})
+	}
+}
+
 // every spoils one in ten POSTs.
 func every(spoil func(w http.ResponseWriter, r *http.Request, h http.Handler)) func(http.Handler) http.Handler {
 	return func(h http.Handler) http.Handler {

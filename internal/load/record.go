@@ -39,8 +39,9 @@ func (r *Record) Add(id uint64) error {
 // Close closes the file.
 func (r *Record) Close() error { return r.f.Close() }
 
-// readRecord calls f with each id of a record.
-func readRecord(path string, f func(id uint64)) (err error) {
+// ReadRecord calls f with each id of a record, in the order in which they were
+// written, one that was executed twice with both.
+func ReadRecord(path string, f func(id uint64)) (err error) {
 	file, err := os.Open(path) //nolint:gosec // the caller's own file
 	if err != nil {
 		return fmt.Errorf("read the record: %w", err)

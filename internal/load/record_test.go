@@ -36,7 +36,7 @@ func TestRecordOfManyWriters(t *testing.T) {
 	running.Wait()
 	var all ids
 	n := 0
-	if err := readRecord(path, func(id uint64) {
+	if err := ReadRecord(path, func(id uint64) {
 		if !all.add(id) {
 			t.Errorf("%d is there twice", id)
 		}

@@ -16,6 +16,7 @@ type stream struct {
 	cc      *http.ClientConn
 	url     string
 	timeout time.Duration
+	foreign bool
 }
 
 func openStream(ctx context.Context, d *dialer, timeout time.Duration) (conn, error) {
@@ -27,7 +28,7 @@ func openStream(ctx context.Context, d *dialer, timeout time.Duration) (conn, er
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	return &stream{cc, "https://" + authority + d.Path, timeout}, nil
+	return &stream{cc, "https://" + authority + d.Path, timeout, d.Foreign}, nil
 }
 
 // once is a body that cannot be read again, so that nothing can be sent a second
@@ -55,12 +56,12 @@ func (s *stream) send(ctx context.Context, id uint64) (answer, error) {
 	if err != nil {
 		return answer{}, streamFailure(err)
 	}
-	a, err := parseAnswer(res)
+	a, err := parseAnswer(res, s.foreign)
 	if err != nil {
 		return answer{}, err
 	}
 	a.last = s.ended()
-	return checkAnswer(reception{a, nil}, id)
+	return checkAnswer(reception{a, nil}, id, s.foreign)
 }
 
 // streamFailure says what an error of RoundTrip is. net/http has no values for

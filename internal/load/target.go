@@ -17,6 +17,10 @@ type Target struct {
 	Path    string      // "" is "/"
 	TLS     *tls.Config // nil: none. It must name or know the server; NextProtos is set here
 	HTTP2   bool        // only with TLS
+	// Foreign says that the server does not answer as Handler does: any answer with
+	// 200 is the right one, and what was executed is in no record. That nobody gets
+	// the answer of another is not seen then.
+	Foreign bool
 }
 
 // The protocols as ALPN calls them (RFC 7301, RFC 9113 3.1).
@@ -92,7 +96,7 @@ func (d *dialer) open(ctx context.Context, timeout time.Duration, last bool) (co
 		}
 		nc = secure
 	}
-	return newWire(nc, d.Path, timeout, last), nil
+	return newWire(nc, d.Target, timeout, last), nil
 }
 
 // conn is one connection. Its methods are for one goroutine.

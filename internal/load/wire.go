@@ -20,6 +20,7 @@ type wire struct {
 	path    string
 	timeout time.Duration
 	last    bool // of one request
+	foreign bool
 
 	awaited atomic.Bool    // a request has been sent, and nothing of its answer has come
 	answers chan reception // to that request
@@ -36,9 +37,9 @@ type reception struct {
 	err    error
 }
 
-func newWire(nc net.Conn, path string, timeout time.Duration, last bool) *wire {
+func newWire(nc net.Conn, target Target, timeout time.Duration, last bool) *wire {
 	w := &wire{
-		nc: nc, path: path, timeout: timeout, last: last,
+		nc: nc, path: target.Path, timeout: timeout, last: last, foreign: target.Foreign,
 		answers: make(chan reception, 1), done: make(chan struct{}), timer: time.NewTimer(timeout),
 	}
 	go func() {
@@ -62,7 +63,7 @@ func (w *wire) read(r *bufio.Reader) error {
 				return err
 			}
 		}
-		a, err := readAnswer(r)
+		a, err := readAnswer(r, w.foreign)
 		switch {
 		case err == nil && a.id != 0 && a.id == before:
 			err = &failure{AnsweredTwice, errors.New("the answer before came again")}
@@ -85,16 +86,16 @@ func (w *wire) read(r *bufio.Reader) error {
 const maxAnswer = 1 << 20
 
 // readAnswer reads a whole answer. Without an error it has status 200.
-func readAnswer(r *bufio.Reader) (answer, error) {
+func readAnswer(r *bufio.Reader, foreign bool) (answer, error) {
 	res, err := http.ReadResponse(r, nil)
 	if err != nil {
 		return answer{}, &failure{Receive, err}
 	}
-	return parseAnswer(res)
+	return parseAnswer(res, foreign)
 }
 
 // parseAnswer reads and closes the body of an answer.
-func parseAnswer(res *http.Response) (answer, error) {
+func parseAnswer(res *http.Response, foreign bool) (answer, error) {
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if closeErr := res.Body.Close(); err == nil {
 		err = closeErr
@@ -106,6 +107,9 @@ func parseAnswer(res *http.Response) (answer, error) {
 		return answer{}, &failure{Status, fmt.Errorf("the answer is %s", res.Status)}
 	}
 	a := answer{last: res.Close}
+	if foreign {
+		return a, nil
+	}
 	if a.pid, err = strconv.Atoi(res.Header.Get(pidHeader)); err != nil {
 		return answer{}, &failure{Mangled, errors.New("the answer does not name a process")}
 	}
@@ -148,13 +152,13 @@ func (w *wire) send(ctx context.Context, id uint64) (answer, error) {
 }
 
 func (w *wire) check(got reception, id uint64) (answer, error) {
-	a, err := checkAnswer(got, id)
+	a, err := checkAnswer(got, id, w.foreign)
 	w.well = err == nil
 	return a, err
 }
 
-func checkAnswer(got reception, id uint64) (answer, error) {
-	if got.err == nil && got.answer.id != id {
+func checkAnswer(got reception, id uint64, foreign bool) (answer, error) {
+	if got.err == nil && !foreign && got.answer.id != id {
 		got.err = &failure{Mangled, errors.New("the answer is to another request")}
 	}
 	return got.answer, got.err

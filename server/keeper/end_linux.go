@@ -89,7 +89,7 @@ func (k *keeper) bury(ctx context.Context, g *generation) {
 	case k.next:
 		k.abortDone(ctx, g, cause)
 	case k.serving:
-		k.servingGone(g, state, cause)
+		k.servingGone(g, state, cause) //nolint:contextcheck // what Admit opens does not block
 	default:
 		if g == k.previous {
 			k.previous = nil

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ import (
 )
 
 // long is more than anything here takes on any machine.
-const long = 30 * time.Second
+const long = 20 * time.Second
 
 // kept is a running program, with its keeper.
 type kept struct {
@@ -39,6 +40,8 @@ type kept struct {
 	code   int
 	env    []string
 	files  []*os.File // from descriptor 3 on
+	before []string   // of the command
+	as     *syscall.Credential
 }
 
 // output is what the processes write.
@@ -62,7 +65,7 @@ func (o *output) String() string {
 // prepare makes a folder for a program that serves on addr.
 func prepare(tb testing.TB) *kept {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "keeper") // tb.TempDir is too long for a unix socket
+	dir, err := os.MkdirTemp("", "keeper") //nolint:usetesting // tb.TempDir is too long for a unix socket
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -90,28 +93,39 @@ func keep(tb testing.TB) *kept {
 	return k
 }
 
+func listen(tb testing.TB, network, addr string) (net.Listener, error) {
+	tb.Helper()
+	var lc net.ListenConfig
+	return lc.Listen(tb.Context(), network, addr)
+}
+
+func dial(tb testing.TB, network, addr string) (net.Conn, error) {
+	tb.Helper()
+	var d net.Dialer
+	return d.DialContext(tb.Context(), network, addr)
+}
+
 func freeAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	l, err := listen(tb, "tcp4", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
 
 // behave writes what generations do that get no content.
-func (k *kept) behave(b behaviour) []byte {
+func (k *kept) behave(b behaviour) {
 	k.tb.Helper()
 	data := k.content(b)
 	file := filepath.Join(k.dir, "behaviour")
-	if err := os.WriteFile(file+".new", data, 0o600); err != nil {
+	if err := os.WriteFile(file+".new", data, 0o644); err != nil {
 		k.tb.Fatal(err)
 	}
 	if err := os.Rename(file+".new", file); err != nil {
 		k.tb.Fatal(err)
 	}
-	return data
 }
 
 func (k *kept) content(b behaviour) []byte {
@@ -130,11 +144,13 @@ func (k *kept) content(b behaviour) []byte {
 func (k *kept) start(b behaviour) {
 	k.tb.Helper()
 	k.behave(b)
-	k.cmd = exec.Command(k.path, "-test.run=^$")
+	args := append(slices.Clone(k.before), k.path, "-test.run=^$")
+	k.cmd = exec.Command(args[0], args[1:]...) //nolint:noctx // it outlives the test's context: end stops it
 	k.cmd.Env = append(os.Environ(), folderMark+"="+k.dir, "SVC_KEEPER_TEST_START=3s", "GORACE=atexit_sleep_ms=0", "GOTRACEBACK=single")
 	k.cmd.Env = append(k.cmd.Env, k.env...)
 	k.cmd.Stdout, k.cmd.Stderr = &k.out, &k.out
 	k.cmd.ExtraFiles = k.files
+	k.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: k.as}
 	k.cmd.WaitDelay = time.Second // a child of a worker may have the pipe
 	if err := k.cmd.Start(); err != nil {
 		k.tb.Fatal(err)
@@ -149,6 +165,9 @@ func (k *kept) start(b behaviour) {
 	}()
 	k.tb.Cleanup(func() { k.end(exited, cmd.Process) })
 }
+
+// wrap has a shell start the program.
+func (k *kept) wrap(script string) { k.before = []string{"sh", "-c", script} }
 
 // end stops the program, if it was not yet.
 func (k *kept) end(exited chan struct{}, p *os.Process) {
@@ -233,6 +252,7 @@ func (k *kept) children() []string {
 // fds counts what the keeper has open, by what it is.
 func (k *kept) fds() map[string]int {
 	k.tb.Helper()
+	time.Sleep(100 * time.Millisecond) // connections to keeper.sock come and go
 	dir := fmt.Sprintf("/proc/%d/fd", k.cmd.Process.Pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -254,18 +274,24 @@ func (k *kept) fds() map[string]int {
 func (k *kept) get(path string) (string, error) { return k.getFrom("tcp4", k.addr, path, nil) }
 
 func (k *kept) getFrom(network, addr, path string, body []byte) (string, error) {
-	client := &http.Client{Timeout: long, Transport: &http.Transport{
+	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, network, addr)
 		},
 	}}
-	res, err := client.Post("http://service"+path, "", bytes.NewReader(body))
+	ctx, cancel := context.WithTimeout(context.Background(), long) // also in cleanups
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://service"+path, bytes.NewReader(body))
 	if err != nil {
 		return "", err
 	}
-	defer res.Body.Close()
+	res, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = res.Body.Close() }()
 	data, err := io.ReadAll(res.Body)
 	if err == nil && res.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s", data)
@@ -278,7 +304,7 @@ func (k *kept) eventually(what string, holds func() bool) {
 	k.tb.Helper()
 	for end := time.Now().Add(long); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			k.tb.Fatalf("never: %s; table: %+v", what, k.table())
+			k.tb.Fatalf("never: %s; table: %+v; descriptors: %v", what, k.table(), k.fds())
 		}
 	}
 }
@@ -343,4 +369,18 @@ func (k *kept) noted(generation int, text string) {
 func (k *kept) notes(generation int) string {
 	data, _ := os.ReadFile(filepath.Join(k.dir, "notes."+strconv.Itoa(generation)))
 	return string(data)
+}
+
+// cpu is what the keeper has used of the processors.
+func (k *kept) cpu() time.Duration {
+	k.tb.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", k.cmd.Process.Pid))
+	if err != nil {
+		k.tb.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	fields := strings.Fields(rest)
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
 }

@@ -151,7 +151,7 @@ func (k *keeper) handle(ctx context.Context, e event) {
 	case e.ask != nil:
 		k.answer(ctx, e.ask)
 	default:
-		k.opened(e)
+		k.opened(e) //nolint:contextcheck // what Admit opens does not block
 	}
 }
 

@@ -14,9 +14,9 @@ const folderMark = "SVC_KEEPER_TEST_FOLDER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv("SVC_KEEPER_TEST_FDS") != "" {
-		fmt.Print(describeFDs())
+		_, _ = fmt.Fprint(os.Stdout, describeFDs())
 		for _, variable := range os.Environ() {
-			fmt.Println("env", variable)
+			_, _ = fmt.Fprintln(os.Stdout, "env", variable)
 		}
 		os.Exit(0)
 	}

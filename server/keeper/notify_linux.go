@@ -30,19 +30,25 @@ func newManager(log *slog.Logger) *manager {
 	return m
 }
 
-// tell sends lines of state. That nobody hears it is said once.
+// tell sends lines of state. That nobody hears it is said once, and who did not
+// take the last one is not waited for.
 func (m *manager) tell(state string) {
-	if err := notify(state); err != nil && !m.failed {
-		m.failed = true
+	wait := notifyTime
+	if m.failed {
+		wait = time.Millisecond
+	}
+	err := notify(state, wait)
+	if err != nil && !m.failed {
 		m.log.Warn("service manager does not hear", "error", err)
 	}
+	m.failed = err != nil
 }
 
 // notifyTime bounds a send: one that does not read must not hold up the service,
 // as [daemon.SdNotify] would let it.
 const notifyTime = 100 * time.Millisecond
 
-func notify(state string) error {
+func notify(state string, wait time.Duration) error {
 	name := os.Getenv("NOTIFY_SOCKET")
 	if name == "" {
 		return nil
@@ -51,7 +57,7 @@ func notify(state string) error {
 	if err != nil {
 		return fmt.Errorf("notify service manager: %w", err)
 	}
-	err = c.SetWriteDeadline(time.Now().Add(notifyTime))
+	err = c.SetWriteDeadline(time.Now().Add(wait))
 	if err == nil {
 		_, err = c.Write([]byte(state))
 	}

@@ -21,8 +21,8 @@ import (
 	"github.com/hotsvc/svc/server/keeper"
 )
 
-// behaviour is what a generation does. It is its content, or else what the file
-// "behaviour" in the test's folder says when it starts.
+// behaviour is what a generation does. It is its content where that has a name, or
+// else what the file "behaviour" in the test's folder says when it starts.
 type behaviour struct {
 	Name     string        `json:"name"`
 	Listen   []string      `json:"listen"`
@@ -65,19 +65,24 @@ type retryable struct{ error }
 func (retryable) Retryable() bool { return true }
 
 func work(ctx context.Context, w *keeper.Worker, folder string) error {
+	var b behaviour
 	content := w.Content()
-	var err error
-	if content == nil {
-		if content, err = os.ReadFile(filepath.Join(folder, "behaviour")); err != nil {
+	if content != nil {
+		if err := json.Unmarshal(content, &b); err != nil {
 			return err
 		}
 	}
-	var b behaviour
-	if err := json.Unmarshal(content, &b); err != nil {
-		return err
+	if b.Name == "" {
+		var err error
+		if content, err = os.ReadFile(filepath.Join(folder, "behaviour")); err != nil {
+			return err
+		}
+		if err := json.Unmarshal(content, &b); err != nil {
+			return err
+		}
 	}
 	s := &service{behaviour: b, worker: w, folder: folder, drained: make(chan struct{}, 1)}
-	if err := s.phase(ctx, "start"); err != nil {
+	if err := s.phase("start"); err != nil {
 		return err
 	}
 	time.Sleep(b.Sleep)
@@ -86,13 +91,13 @@ func work(ctx context.Context, w *keeper.Worker, folder string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.phase(ctx, "listened"); err != nil {
+	if err := s.phase("listened"); err != nil {
 		return err
 	}
 	return w.Serve(ctx, s, listeners, keeper.Hooks{
 		Began: func() {
 			if b.Phase == "later" {
-				time.AfterFunc(b.After, func() { _ = s.do(ctx) })
+				time.AfterFunc(b.After, func() { _ = s.do() })
 			}
 		},
 		HandedOver: func() { s.note("handed over") },
@@ -110,15 +115,15 @@ func (s *service) note(text string) {
 	}
 }
 
-func (s *service) phase(ctx context.Context, name string) error {
+func (s *service) phase(name string) error {
 	if s.behaviour.Phase != name {
 		return nil
 	}
-	return s.do(ctx)
+	return s.do()
 }
 
 // do misbehaves.
-func (s *service) do(ctx context.Context) error {
+func (s *service) do() error {
 	s.note("does " + s.behaviour.Do)
 	switch s.behaviour.Do {
 	case "exit 0":
@@ -136,11 +141,14 @@ func (s *service) do(ctx context.Context) error {
 		select {}
 	case "stop":
 		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		time.Sleep(50 * time.Millisecond) // until it has reached all threads
 	case "hang":
 		select {}
-	case "wait":
-		<-ctx.Done()
-		return ctx.Err()
+	case "pause", "pause and fail":
+		time.Sleep(1500 * time.Millisecond)
+		if s.behaviour.Do == "pause and fail" {
+			return errors.New("it was told to fail")
+		}
 	case "error":
 		return errors.New("the content is refused")
 	case "retryable":
@@ -155,15 +163,19 @@ func (s *service) do(ctx context.Context) error {
 	case "fork":
 		// A child that outlives it and has its end of the pair.
 		dup, _ := unix.FcntlInt(uintptr(pair()), unix.F_DUPFD_CLOEXEC, 3)
-		c := exec.Command("sleep", "20")
+		c := exec.Command("sleep", "20") //nolint:noctx // it is to outlive this process
 		c.ExtraFiles = []*os.File{os.NewFile(uintptr(dup), "pair")}
 		_ = c.Start()
 		s.note(fmt.Sprint("child ", c.Process.Pid))
 		os.Exit(3)
 	case "flood":
-		for range 100000 {
-			_, _ = unix.Write(pair(), []byte(`{"kind":"status","id":1}`))
-		}
+		// Somebody asks in its name, and it takes no answer.
+		dup, _ := unix.FcntlInt(uintptr(pair()), unix.F_DUPFD_CLOEXEC, 3)
+		c := exec.Command("sh", "-c", `while printf '{"kind":"status","id":999}' >&3; do :; done`) //nolint:noctx // it ends with the pair
+		c.ExtraFiles = []*os.File{os.NewFile(uintptr(dup), "pair")}
+		_ = c.Start()
+		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+		select {}
 	}
 	return nil
 }
@@ -240,7 +252,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		sig, _ := strconv.Atoi(r.FormValue("signal"))
 		_ = unix.Kill(os.Getpid(), syscall.Signal(sig))
 	}
-	fmt.Fprintf(w, "generation %d %s", s.worker.Generation(), s.behaviour.Name)
+	_, _ = fmt.Fprintf(w, "generation %d %s", s.worker.Generation(), s.behaviour.Name)
 }
 
 func answer(w http.ResponseWriter, err error) {
@@ -252,5 +264,5 @@ func answer(w http.ResponseWriter, err error) {
 		Retryable() bool
 	}](err)
 	w.WriteHeader(http.StatusConflict)
-	fmt.Fprintf(w, "%v (retryable: %v) ", err, ok && kind.Retryable())
+	_, _ = fmt.Fprintf(w, "%v (retryable: %v) ", err, ok && kind.Retryable())
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime/pprof"
+	"syscall"
 	"time"
 )
 
@@ -57,6 +59,13 @@ func (o Options) withDefaults() Options {
 // Run returns nil then.
 func Run(ctx context.Context, o Options, work func(context.Context, *Worker) error) error {
 	o = o.withDefaults()
+	// Where nobody reads stdout or stderr any more, as after the end of a keeper
+	// whose service manager read them, a log line must not end the process, which
+	// is the default (os/signal). Nor is it ignored, which what it starts would
+	// inherit. The channel is never read.
+	unread := make(chan os.Signal, 1)
+	signal.Notify(unread, syscall.SIGPIPE)
+	defer signal.Stop(unread)
 	switch {
 	case IsWorker():
 		return runWorker(ctx, o, work)

@@ -40,7 +40,7 @@ func (s *service) look() {
 }
 
 func (s *service) Run(ctx context.Context, listeners []net.Listener) error {
-	if err := s.phase(ctx, "run"); err != nil {
+	if err := s.phase("run"); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -64,6 +64,7 @@ func (s *service) Run(ctx context.Context, listeners []net.Listener) error {
 			for _, ln := range s.listeners {
 				_ = ln.Close()
 			}
+			clear(s.listeners)
 			s.mu.Unlock()
 			s.look()
 		case <-broken:
@@ -73,7 +74,7 @@ func (s *service) Run(ctx context.Context, listeners []net.Listener) error {
 		case <-s.drained:
 		}
 		s.mu.Lock()
-		over := s.closed || s.drains && s.settled && s.open == 0 && !s.behaviour.Stuck
+		over := s.closed || s.drains && s.settled && s.open == 0 && len(s.listeners) == 0 && !s.behaviour.Stuck
 		s.mu.Unlock()
 		if over {
 			_ = s.server.Close()
@@ -137,8 +138,13 @@ func (s *service) Release(keys []string) {
 	defer s.mu.Unlock()
 	for _, key := range keys {
 		if ln := s.listeners[key]; ln != nil {
-			time.AfterFunc(10*time.Millisecond, func() { _ = ln.Close() })
-			delete(s.listeners, key)
+			time.AfterFunc(10*time.Millisecond, func() {
+				_ = ln.Close()
+				s.mu.Lock()
+				delete(s.listeners, key)
+				s.mu.Unlock()
+				s.look()
+			})
 		}
 	}
 }
@@ -178,8 +184,9 @@ func (s *service) Held() map[string]int {
 func (s *service) Plain() bool { return true }
 
 func (s *service) Limits() keeper.Limits {
-	_ = s.phase(context.Background(), "prepare")
+	_ = s.phase("prepare")
 	l := keeper.DefaultLimits()
+	l.Timeout = 2 * time.Second
 	if s.behaviour.Timeout > 0 {
 		l.Timeout = s.behaviour.Timeout
 	}

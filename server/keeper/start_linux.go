@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"os"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
 
 	"github.com/hotsvc/svc/server/socket"
 )
@@ -22,6 +26,9 @@ const gcPercent = 25
 // runKeeper is the process that everybody sees as the service.
 func runKeeper(ctx context.Context, o Options) (err error) {
 	debug.SetGCPercent(gcPercent)
+	if err := keepToUs(); err != nil {
+		return err
+	}
 	p, err := thisProgram()
 	if err != nil {
 		return err
@@ -56,6 +63,27 @@ func runKeeper(ctx context.Context, o Options) (err error) {
 	stop()
 	k.workers.Wait()
 	return err
+}
+
+// keepToUs closes on exec whatever else this process was started with: a worker
+// would inherit it, and what that starts too.
+func keepToUs() error {
+	const first = 3
+	err := unix.CloseRange(first, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	if err == nil {
+		return nil
+	}
+	// Before Linux 5.11.
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("look at open files: %w", err)
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
 }
 
 // inherit takes over the sockets that a service manager has opened
