@@ -75,8 +75,10 @@ func serve(ctx context.Context, listeners []net.Listener, handler http.Handler, 
 		ConnState:                    busy.track,
 	}
 	served := make(chan error, len(listeners))
-	for _, l := range listeners {
-		go func() { served <- server.Serve(limit(l)) }()
+	limited := make([]net.Listener, len(listeners))
+	for i, l := range listeners {
+		limited[i] = limit(l)
+		go func() { served <- server.Serve(limited[i]) }()
 	}
 	var failed error
 	running := len(listeners)
@@ -87,7 +89,7 @@ func serve(ctx context.Context, listeners []net.Listener, handler http.Handler, 
 	}
 	// Shutdown would drop requests on connections that were accepted a moment
 	// ago (golang/go#75591).
-	for _, l := range listeners {
+	for _, l := range limited {
 		_ = l.Close() // whichever is closed already has failed
 	}
 	for range running {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -39,6 +41,9 @@ type status struct {
 // add adds what the keeper knows.
 func (s *status) add(t keeper.Table) {
 	s.Generations, s.LastRestart, s.Trouble = t.Generations, t.LastRestart, t.Trouble
+	s.Healthy = slices.ContainsFunc(t.Generations, func(g keeper.Generation) bool {
+		return g.State == keeper.StateProbation || g.State == keeper.StateServing
+	})
 }
 
 type sourceStatus struct {
@@ -72,7 +77,7 @@ func (s *service) backend() admin.Backend {
 			top := st.Sources[len(st.Sources)-1]
 			kept := s.kept()
 			shown := status{
-				Healthy: !s.server.Draining(), Version: version, KeeperPID: s.worker.KeeperPID(),
+				Version: version, KeeperPID: s.worker.KeeperPID(),
 				Source:   newSourceStatus(top),
 				Revision: st.Revision, Pinned: st.Pinned, Fallback: st.Fallback, Generation: s.worker.Generation(), Last: st.Last,
 				Listeners: s.addresses,
@@ -85,7 +90,7 @@ func (s *service) backend() admin.Backend {
 		History:     func() any { return s.manager.History() },
 		Generations: func() any { return s.kept().Generations },
 		Connections: func() any { return s.connectionList() },
-		Reload:      func(ctx context.Context) (any, error) { return s.manager.Reload(ctx) },
+		Reload:      func(ctx context.Context) (any, error) { return s.reloadNow(ctx) },
 		Restart:     s.restart,
 		Refresh:     s.refresh,
 		Plan: func(ctx context.Context, name string, document []byte) (any, error) {
@@ -93,18 +98,49 @@ func (s *service) backend() admin.Backend {
 		},
 		Rollback: func(ctx context.Context, revision string) (any, error) {
 			entry, err := s.manager.Rollback(ctx, revision)
+			entry, err = s.orSuccessor(ctx, "rollback/"+url.PathEscape(revision), entry, err)
 			if errors.Is(err, reload.ErrNoRevision) {
 				return nil, &admin.StatusError{Status: http.StatusNotFound, Err: err}
 			}
 			return entry, err
 		},
-		Resume: func(ctx context.Context) (any, error) { return s.manager.Resume(ctx) },
+		Resume: func(ctx context.Context) (any, error) {
+			entry, err := s.manager.Resume(ctx)
+			return s.orSuccessor(ctx, "resume", entry, err)
+		},
 	}
+}
+
+func (s *service) reloadNow(ctx context.Context) (reload.Entry, error) {
+	entry, err := s.manager.Reload(ctx)
+	return s.orSuccessor(ctx, "reload", entry, err)
+}
+
+// orSuccessor is for what was asked of this generation, and it has handed over
+// before it was done. The operator's socket is the successor's by now, or is about
+// to be, and whoever asks here may ask there.
+func (s *service) orSuccessor(ctx context.Context, endpoint string, entry reload.Entry, err error) (reload.Entry, error) {
+	if !errors.Is(err, reload.ErrHandedOver) {
+		return entry, err
+	}
+	client, err := admin.NewClient("unix:"+filepath.Join(s.stateDir, adminSocket), admin.ClientOptions{})
+	if err != nil {
+		return entry, err
+	}
+	err = client.Post(ctx, "/api/v1/"+endpoint, nil, nil, &entry)
+	var answer *admin.Problem
+	switch {
+	case errors.As(err, &answer):
+		err = &admin.StatusError{Status: answer.Status, Err: answer}
+	case err != nil:
+		err = &admin.StatusError{Status: http.StatusServiceUnavailable, Err: fmt.Errorf("this generation has handed over, and the next one does not answer: %w", err)}
+	}
+	return entry, err
 }
 
 // refresh answers with the changed keys, or with what they wait for.
 func (s *service) refresh(ctx context.Context) ([]string, error) {
-	entry, err := s.manager.Reload(ctx)
+	entry, err := s.reloadNow(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,15 @@ func TestTriggerStorm(t *testing.T) {
 		t.Errorf("two triggers at once: %d restarts, %d failed", table.Restarts, table.Failed)
 	}
 
+	// A request that its generation has not answered a second after it has handed
+	// over is cut, so none may have to wait for a restart.
+	for range 5 {
+		if err := <-s.restartAsked(); err != nil {
+			t.Errorf("svc restart: %v", err)
+		}
+	}
+	reader.end("POST /api/v1/reload")
+
 	var results []chan error
 	n := 0
 	for i := range 100 {
@@ -77,10 +86,8 @@ func TestTriggerStorm(t *testing.T) {
 		t.Errorf("%d restarts after the last trigger", more)
 	}
 	t.Logf("%d restarts by 100 triggers, %d more after them, %d did not come to accept", before.Restarts, after.Restarts-before.Restarts, after.Failed)
-	for _, other := range []string{second} {
-		if _, ok := s.at(other); ok {
-			t.Errorf("%s still answers", other)
-		}
+	if _, ok := s.at(second); ok {
+		t.Errorf("%s still answers", second)
 	}
 	changes := s.changes()
 	if last := changes[len(changes)-1]; last.Revision != s.status().Revision {
@@ -88,7 +95,6 @@ func TestTriggerStorm(t *testing.T) {
 	}
 	service.end("the service")
 	operator.end("GET /api/v1/status")
-	reader.end("POST /api/v1/reload")
 	s.stop()
 }
 

@@ -233,7 +233,7 @@ func (s *service) serve(ctx context.Context, operator []net.Listener, sockets *l
 
 // reload re-reads the sources because a signal asked for it.
 func (s *service) reload(ctx context.Context) {
-	entry, err := s.manager.Reload(ctx)
+	entry, err := s.reloadNow(ctx)
 	if err != nil {
 		s.log.Error("re-read on signal", "error", err)
 		return

@@ -104,6 +104,7 @@ func (b *bootstrap) askStatus(ctx context.Context) (status, error) {
 	st = status{Version: table.Version, KeeperPID: table.KeeperPID, Source: sourceStatus{Name: b.source}, Generation: table.Serving, Listeners: table.Listeners}
 	st.add(table)
 	if err != nil {
+		st.Healthy = false
 		st.Trouble = "the generation that serves does not answer: " + err.Error()
 	}
 	return st, nil

@@ -176,7 +176,7 @@ func TestAnyPort(t *testing.T) {
 		k.moves(behaviour{Listen: both})
 		got := k.table().Listeners
 		if len(got) != 2 || got[0] == got[1] {
-			t.Errorf("%v is %v", both, got)
+			t.Fatalf("%v is %v", both, got)
 		}
 		k.addr = first
 		k.eventually("both answer", func() bool { return k.answers("tcp4", got[0]) && k.answers("tcp4", got[1]) })

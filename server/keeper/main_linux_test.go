@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if limit := os.Getenv(limitMark); limit != "" {
+		os.Exit(limitProcesses(limit))
+	}
 	if folder := os.Getenv(folderMark); folder != "" {
 		os.Exit(program(folder))
 	}

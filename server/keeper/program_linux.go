@@ -129,7 +129,7 @@ func reap() []exited {
 // describe is the end of a process in words.
 func describe(status syscall.WaitStatus) string {
 	if status.Signaled() {
-		return "was killed by " + status.Signal().String()
+		return "was killed by " + unix.SignalName(status.Signal())
 	}
 	return fmt.Sprintf("exited with code %d", status.ExitStatus())
 }

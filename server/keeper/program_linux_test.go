@@ -171,9 +171,10 @@ func (s *service) do() error {
 	case "flood":
 		// Somebody asks in its name, and it takes no answer.
 		dup, _ := unix.FcntlInt(uintptr(pair()), unix.F_DUPFD_CLOEXEC, 3)
-		c := exec.Command("sh", "-c", `while printf '{"kind":"status","id":999}' >&3; do :; done`) //nolint:noctx // it ends with the pair
+		c := exec.Command("sh", "-c", `i=0; while [ $i -lt 5000 ]; do printf '{"kind":"status","id":999}' >&3 || sleep 0.01; i=$((i+1)); done`) //nolint:noctx // the test ends it
 		c.ExtraFiles = []*os.File{os.NewFile(uintptr(dup), "pair")}
 		_ = c.Start()
+		s.note(fmt.Sprint("child ", c.Process.Pid))
 		_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
 		select {}
 	}

@@ -99,7 +99,7 @@ func TestPlainOutlivesWhatIsTakenBack(t *testing.T) {
 	k.begun()
 	k.signal(unix.SIGUSR2) // another one, which waits
 	var asking sync.WaitGroup
-	asking.Go(func() { _ = k.ask(k.content(behaviour{Name: "b", Phase: "start", Do: "hang"}), 300*time.Millisecond) })
+	asking.Go(func() { _ = k.ask(k.content(behaviour{Name: "b", Phase: "start", Do: "hang"}), 2*time.Second) })
 	k.noted(3, "does hang")
 	k.behave(behaviour{})
 	asking.Wait()
@@ -117,13 +117,17 @@ func TestLastContentRuns(t *testing.T) {
 	done := 0
 	for i := range 10 {
 		asking.Go(func() {
-			if k.ask(k.content(behaviour{Name: fmt.Sprint("c", i), Sleep: 500 * time.Millisecond}), 0) == nil {
+			if k.ask(k.content(behaviour{Name: fmt.Sprint("c", i), Sleep: time.Second}), 0) == nil {
 				mu.Lock()
 				defer mu.Unlock()
 				done++
 			}
 		})
-		time.Sleep(20 * time.Millisecond)
+		// One after the other, as they come from one source.
+		k.eventually("it is started", func() bool {
+			all := k.table().Generations
+			return len(all) > 0 && all[len(all)-1].Number == i+2
+		})
 	}
 	asking.Wait()
 	if done != 1 {
@@ -181,17 +185,23 @@ func TestStopDuringRestart(t *testing.T) {
 		t.Run(phase, func(t *testing.T) {
 			t.Parallel()
 			k := keep(t)
-			k.behave(behaviour{Phase: phase, Do: "stop"})
+			b, want := behaviour{Phase: phase, Do: "stop"}, 0
+			if phase == "run" {
+				// It does not end by itself: it is ended, and that is told.
+				b.Stuck, b.Timeout, want = true, 100*time.Millisecond, 1
+			}
+			k.behave(b)
 			k.signal(unix.SIGUSR2)
 			k.noted(2, "does stop")
 			pid := k.table().Generations[1].PID
 			k.signal(unix.SIGTERM)
-			if phase == "run" { // it was told to accept, and says that it does after it was told to stop
+			if phase == "run" { // it was told to accept, and may say that it does after it was told to stop
 				k.eventually("it stops", func() bool { return k.table().Stopping })
 				_ = unix.Kill(pid, unix.SIGCONT)
 			}
-			if code := k.stop(); code != 0 {
-				t.Errorf("exit code %d", code)
+			<-k.exited // a second signal would end it at once
+			if k.code != want {
+				t.Errorf("exit code %d", k.code)
 			}
 		})
 	}
