@@ -64,9 +64,10 @@ func (w *response) commit(status int) {
 
 // moves reports whether the connection goes to a successor after the answer. It
 // is not closed then: what the client has sent already, one request after the
-// other, would be lost.
+// other, would be lost. One that has had no idle moment until shortly before the
+// end of the drain is closed all the same, and told so, rather than cut off.
 func (x *exchange) moves() bool {
-	return x.request.ProtoMajor == 1 && x.request.TLS == nil && x.live.Conn().Moving()
+	return !x.server.leaving.Load() && x.request.ProtoMajor == 1 && x.request.TLS == nil && x.live.Conn().Moving()
 }
 
 func (w *response) ensureHeader() {

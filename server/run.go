@@ -125,6 +125,11 @@ func (r *run) step(now time.Time) (wait time.Duration, over bool) {
 	}
 	by := r.limit()
 	r.tell(by)
+	last := by.Add(-r.linger(by))
+	s.leaving.Store(!last.After(now))
+	if last.After(now) {
+		next = sooner(next, last)
+	}
 	if !r.ended {
 		next = sooner(next, r.closeIdle(now, by))
 	}
@@ -180,8 +185,7 @@ func (r *run) closeIdle(now, by time.Time) time.Time {
 	if r.scan.next.After(now) {
 		return r.scan.next
 	}
-	// Half the time leaves the closed ones time to be gone.
-	linger := min(maxLinger, by.Sub(r.began)/2)
+	linger := r.linger(by)
 	var keep time.Time
 	if r.stage == stageHanding {
 		keep = by.Add(-linger)
@@ -189,6 +193,13 @@ func (r *run) closeIdle(now, by time.Time) time.Time {
 	r.scan.due = r.server.registry.CloseIdle(now, r.began, linger, keep)
 	r.scan.need, r.scan.next = false, now.Add(max(scanPause, scanShare*time.Since(now)))
 	return r.scan.due
+}
+
+// linger is how long an idle connection stays open, and how long before the end
+// of a drain that must have ended by then the last ones are told. Half the time
+// leaves the closed ones time to be gone.
+func (r *run) linger(by time.Time) time.Duration {
+	return min(maxLinger, by.Sub(r.began)/2)
 }
 
 // drained reports whether nothing is left here.
@@ -271,6 +282,7 @@ func (r *run) resume(listeners []net.Listener) {
 	r.stopMoving(nil)
 	r.server.registry.Resume()
 	r.stage, r.by, r.ended, r.settled, r.told = stageServing, time.Time{}, false, false, drainTold{}
+	r.server.leaving.Store(false)
 	serving := map[string]*accepting{}
 	for _, a := range r.accepting {
 		a.released = time.Time{}

@@ -78,6 +78,7 @@ type Server struct {
 	limiter  *limiter
 	policy   atomic.Pointer[policy]
 	requests atomic.Int64 // handlers that have not returned
+	leaving  atomic.Bool  // the drain is about to end: each answer ends its connection
 	// handshakeErrors is how many TLS handshakes have failed.
 	handshakeErrors atomic.Uint64
 

@@ -93,7 +93,7 @@ func TestRestartWithIdleConnections(t *testing.T) {
 		t.Errorf("answered by %v, the process is %d", pids, now)
 	}
 	executed := r.executed()
-	for i := range uint64(n) { //nolint:gosec // it is small
+	for i := range uint64(n) {
 		if executed[base+i] != 1 || executed[2*base+i] != 1 {
 			t.Errorf("connection %d: executed %d and %d times", i, executed[base+i], executed[2*base+i])
 		}

@@ -77,7 +77,7 @@ func TestRestartsWithListenersThatComeAndGo(t *testing.T) {
 	for n := range 10 {
 		if n%2 == 0 {
 			r.change("server.listen", []string{stays, comes})
-			if err := connects(t.Context(), "tcp", comes); err != nil {
+			if err := connects(t.Context(), comes); err != nil {
 				t.Errorf("the address that was added: %v", err)
 			}
 			continue
@@ -85,7 +85,7 @@ func TestRestartsWithListenersThatComeAndGo(t *testing.T) {
 		r.change("server.listen", []string{stays})
 	}
 	r.eventually("the end of the address that was removed", func() bool {
-		return errors.Is(connects(t.Context(), "tcp", comes), syscall.ECONNREFUSED)
+		return errors.Is(connects(t.Context(), comes), syscall.ECONNREFUSED)
 	})
 	seen, err := l.Stop()
 	if err != nil {
@@ -100,9 +100,9 @@ func TestRestartsWithListenersThatComeAndGo(t *testing.T) {
 }
 
 // connects is nil where somebody listens.
-func connects(ctx context.Context, network, address string) error {
+func connects(ctx context.Context, address string) error {
 	d := net.Dialer{Timeout: 10 * time.Second}
-	nc, err := d.DialContext(ctx, network, address)
+	nc, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func TestRestartsToOverlappingAddresses(t *testing.T) {
 		r.change("server.listen", []string{net.JoinHostPort(host, port)})
 		// What is wider than before is there at once.
 		if other := map[string]string{"0.0.0.0": "127.0.0.2", "::": "::1"}[host]; other != "" {
-			if err := connects(t.Context(), "tcp", net.JoinHostPort(other, port)); err != nil {
+			if err := connects(t.Context(), net.JoinHostPort(other, port)); err != nil {
 				t.Errorf("%s, when it listens on %s: %v", other, host, err)
 			}
 		}
@@ -138,7 +138,7 @@ func TestRestartsToOverlappingAddresses(t *testing.T) {
 	}
 	for _, host := range []string{"127.0.0.2", "::1"} {
 		r.eventually("the end of "+host, func() bool {
-			return errors.Is(connects(t.Context(), "tcp", net.JoinHostPort(host, port)), syscall.ECONNREFUSED)
+			return errors.Is(connects(t.Context(), net.JoinHostPort(host, port)), syscall.ECONNREFUSED)
 		})
 	}
 	seen, err := l.Stop()

@@ -157,7 +157,7 @@ func TestRestartsUnderPipelining(t *testing.T) {
 			for i := range all {
 				all[i] = &pipeline{
 					last: &last, stop: stop, always: c.always,
-					random: rand.New(rand.NewPCG(1, uint64(i))), //nolint:gosec // a pause needs no secrecy
+					random: rand.New(rand.NewPCG(1, uint64(i))),
 					dial: func() (net.Conn, error) {
 						var d net.Dialer
 						nc, err := d.DialContext(context.Background(), "tcp", r.target.Address)

@@ -166,10 +166,10 @@ func (r *recording) dial() net.Conn {
 	return nc
 }
 
-// said are the lines of the log that have a text.
-func (r *running) said(text string) []string {
+// cuts are the lines of the log that tell what was cut off.
+func (r *running) cuts() []string {
 	lines := strings.Split(r.log.String(), "\n")
-	return slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, text) })
+	return slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, "cut off") })
 }
 
 // wantNoFailure fails when a client has seen a failure, and says which.

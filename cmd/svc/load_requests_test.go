@@ -134,7 +134,7 @@ func TestRestartWithinRequest(t *testing.T) {
 					t.Errorf("request %d was executed %d times", id, times)
 				}
 			}
-			if cut := r.said("cut off"); len(cut) > 0 {
+			if cut := r.cuts(); len(cut) > 0 {
 				t.Errorf("cut off: %q", cut)
 			}
 		})
@@ -231,7 +231,7 @@ func TestRestartWithStuckHandler(t *testing.T) {
 	if err := syscall.Kill(before, 0); err == nil {
 		t.Errorf("process %d has not ended", before)
 	}
-	cut := r.said("cut off")
+	cut := r.cuts()
 	if len(cut) != 1 || !strings.Contains(cut[0], "by kind: http1 1") || !strings.Contains(cut[0], "server.drain.timeout") || !strings.Contains(cut[0], "handlers still running: 1") {
 		t.Errorf("logged: %q", cut)
 	}
@@ -298,7 +298,7 @@ func TestRestartWithHijackedConnections(t *testing.T) {
 		t.Errorf("cut after %v, server.drain.timeout is %v", took, timeout)
 	}
 	r.alone()
-	if cut := r.said("cut off"); len(cut) != 1 || !strings.Contains(cut[0], "by kind: custom 1") {
+	if cut := r.cuts(); len(cut) != 1 || !strings.Contains(cut[0], "by kind: custom 1") {
 		t.Errorf("logged: %q", cut)
 	}
 }

@@ -64,7 +64,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 			if want := (clients.Executions{Executed: seen.Requests()}); executions != want {
 				t.Errorf("executions %+v, want %+v", executions, want)
 			}
-			if cut := r.said("cut off"); len(cut) > 0 {
+			if cut := r.cuts(); len(cut) > 0 {
 				t.Errorf("cut off: %q", cut)
 			}
 		})
