@@ -188,6 +188,7 @@ func (m *Manager[T]) takeBack(ctx context.Context) bool {
 	if m.store != nil && err == nil {
 		m.useHistory(history)
 	}
+	m.store.sweep()
 	m.loadPin()
 	m.save(m.Load().content) // a last good of the process that died is none
 	if died && left != nil {

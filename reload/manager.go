@@ -201,6 +201,7 @@ func (m *Manager[T]) openState() error {
 	if err := m.store.open(); err != nil {
 		return err
 	}
+	m.store.sweep()
 	var err error
 	m.history, err = openHistory(m.store)
 	if err != nil {
@@ -281,6 +282,7 @@ func (m *Manager[T]) follow(ctx context.Context) {
 			m.tryAgain(ctx)
 		case <-m.probation:
 			m.probation = nil
+			m.store.sweep()
 			m.save(m.Load().content)
 		case <-m.handover.wake:
 		case <-ctx.Done():

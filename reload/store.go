@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,7 +115,7 @@ func (s *store) write(name string, data []byte) (err error) {
 		}
 	}()
 	path := filepath.Join(s.dir, name)
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*") // made with 0600
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+temporary+"*") // made with 0600
 	if err != nil {
 		return err
 	}
@@ -153,6 +154,31 @@ func (s *store) write(name string, data []byte) (err error) {
 	}
 	s.at("done")
 	return err
+}
+
+// temporary is in the names of files that are being written.
+const temporary = ".tmp-"
+
+// sweep removes what writes have left that a kill has cut short. No other
+// process may be writing: none is after a cold start, after probation, and after
+// the death of the process that has followed instead of this one.
+func (s *store) sweep() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for _, dir := range []string{s.dir, filepath.Join(s.dir, historyDir)} {
+		entries, _ := os.ReadDir(dir) // what cannot be read cannot be swept
+		for _, e := range entries {
+			if e.Type().IsRegular() && strings.Contains(e.Name(), temporary) {
+				_ = os.Remove(filepath.Join(dir, e.Name())) // the next one tries again
+			}
+		}
+	}
 }
 
 func (s *store) at(step string) {

@@ -35,6 +35,7 @@ type subject struct {
 	*running
 	t       *testing.T
 	program string // what is run: the test itself, unless it is a copy
+	workIn  string // where; "" is the folder
 }
 
 // newSubject is a folder to run it in.
@@ -42,7 +43,7 @@ func newSubject(t *testing.T, config string) *subject {
 	t.Helper()
 	f := newFolder(t, config)
 	f.env = []string{folderMark + "=" + f.dir}
-	return &subject{&running{folder: f}, t, os.Args[0]}
+	return &subject{&running{folder: f}, t, os.Args[0], ""}
 }
 
 // launchOnly starts the service with what it writes in a file, so that the end of a
@@ -57,6 +58,9 @@ func (s *subject) launchOnly(flags ...string) {
 	r := &running{folder: s.folder, cmd: s.command(append([]string{"run"}, flags...)...), log: &lockedBuffer{}, done: make(chan struct{})}
 	r.cmd.Path = s.program
 	r.cmd.Args[0] = s.program
+	if s.workIn != "" {
+		r.cmd.Dir = s.workIn
+	}
 	r.cmd.Env = append(r.cmd.Env, runAsMain+"=1")
 	r.cmd.Stdout, r.cmd.Stderr = log, log
 	if err := r.cmd.Start(); err != nil {

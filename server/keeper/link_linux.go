@@ -32,6 +32,9 @@ type link struct {
 	last    int64
 	pending map[int64]chan order // each has room for the one answer
 	started bool                 // Serve takes the orders
+
+	held sync.Mutex     // guards open, and the order of what the keeper is told of it
+	open map[string]int // listeners by key: after a resume there may be two for a moment
 }
 
 // order is a message from the keeper, with its files.
@@ -62,6 +65,7 @@ func runWorker(ctx context.Context, o Options, work func(context.Context, *Worke
 	l := &link{
 		channel: newChannel(conn), log: o.Logger, stderr: o.Stderr,
 		orders: make(chan order, maxOrders), gone: make(chan struct{}), pending: map[int64]chan order{},
+		open: map[string]int{},
 	}
 	defer l.channel.close()
 	crash := os.NewFile(crashFD, "crash")
@@ -354,11 +358,20 @@ func (l *link) listeners(o order) ([]net.Listener, error) {
 			}
 			return nil, &Error{Text: err.Error(), Environment: true}
 		}
+		l.held.Lock()
+		l.open[o.Sockets[i].Key]++
+		l.held.Unlock()
 		made = append(made, &listener{Listener: ln, key: o.Sockets[i].Key, alias: o.Sockets[i].Alias, closed: l.closed})
 	}
 	return made, nil
 }
 
+// closed tells the keeper when the last listener on a socket is closed.
 func (l *link) closed(key string) {
+	l.held.Lock()
+	defer l.held.Unlock()
+	if l.open[key]--; l.open[key] > 0 {
+		return
+	}
 	_ = l.channel.send(message{Kind: kindReleased, Keys: []string{key}}) // a keeper that is gone holds nothing
 }

@@ -93,7 +93,7 @@ type message struct {
 	Keys      []string        `json:"keys,omitempty"`      // release, released
 	Kept      map[string]bool `json:"kept,omitempty"`      // prepared: those it listens on; handover
 	Limits    *Limits         `json:"limits,omitempty"`    // prepared, report
-	By        time.Time       `json:"by,omitzero"`         // handover, drain_by
+	Left      time.Duration   `json:"left,omitempty"`      // handover, drain_by: until the drain must have ended; no time, as the clock may be set
 	Name      string          `json:"name,omitempty"`      // keep, state, relayed
 	States    []string        `json:"states,omitempty"`    // start: the names of the states that come with it
 	Content   bool            `json:"content,omitempty"`   // start, restart: a content comes with it

@@ -107,6 +107,13 @@ func (k *keeper) prepared(g *generation, m message) {
 func (k *keeper) accepting(ctx context.Context, g *generation) {
 	if g == k.serving && g.resuming {
 		g.resuming, g.deadline = false, time.Time{}
+		// What it had closed for its successor may have been heard of after it was
+		// given anew.
+		for _, l := range k.sockets.list {
+			if l.wantedBy(g) {
+				l.holders[g.number] = true
+			}
+		}
 		return
 	}
 	if g != k.next || !g.committed || g.killed != "" {
@@ -182,7 +189,7 @@ func (k *keeper) handOver(from, to *generation) {
 			closeFiles([]int{receiver})
 		}
 	}
-	k.send(from, message{Kind: kindHandover, Generation: to.number, Kept: to.plain, By: from.by}, files...)
+	k.send(from, message{Kind: kindHandover, Generation: to.number, Kept: to.plain, Left: time.Until(from.by)}, files...)
 	closeFiles(files)
 }
 
@@ -213,7 +220,7 @@ func (k *keeper) squeeze(g *generation) {
 		if end := time.Now().Add(squeezeTime); draining > max(1, g.limits.Generations) && d.by.After(end) {
 			k.log.Warn("too many old generations: the oldest has to end", "generation", d.number, "allowed", g.limits.Generations)
 			k.setEnd(d, end)
-			k.send(d, message{Kind: kindDrainBy, By: end})
+			k.send(d, message{Kind: kindDrainBy, Left: time.Until(end)})
 		}
 	}
 }

@@ -136,7 +136,7 @@ func (v *serving) obey(ctx context.Context, o order) {
 	defer func() { closeFiles(files) }()
 	switch o.Kind {
 	case kindHandover:
-		h := Handover{Successor: o.Generation, Kept: o.Kept, By: o.By}
+		h := Handover{Successor: o.Generation, Kept: o.Kept, By: time.Now().Add(o.Left)}
 		if len(files) == 1 {
 			if moves, err := unixConn(files[0]); err != nil {
 				v.log.Error("idle connections cannot move", "error", err)
@@ -167,7 +167,7 @@ func (v *serving) obey(ctx context.Context, o order) {
 			}
 		})
 	case kindDrainBy:
-		v.service.DrainBy(o.By)
+		v.service.DrainBy(time.Now().Add(o.Left))
 	case kindRelease:
 		v.service.Release(o.Keys)
 	case kindResume:

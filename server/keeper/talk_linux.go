@@ -136,7 +136,7 @@ func (k *keeper) report(g *generation, m message) {
 		if d.state == StateDraining && !k.stopping {
 			by := d.began.Add(g.limits.Timeout)
 			k.setEnd(d, by)
-			k.send(d, message{Kind: kindDrainBy, By: by})
+			k.send(d, message{Kind: kindDrainBy, Left: time.Until(by)})
 		}
 	}
 	k.squeeze(g)
