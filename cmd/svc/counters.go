@@ -23,12 +23,17 @@ import (
 //
 // A generation tells its successor, when that has taken over, its own counts and
 // all that it knows of others, and from then on its own, until its last word.
+// What it hears of others after that, because they spoke while the successor was
+// taking over, it tells on.
 type counters struct {
 	own prometheus.Gatherer
 
 	mu     sync.Mutex
 	known  map[int]families // by generation; 0 are those that have ended
 	ended  map[int]bool     // of these nothing more is counted
+	left   families         // of ended ones, told on already
+	recent []int            // have ended since something was told on
+	news   bool             // something was heard since then
 	heard  chan struct{}    // closed when a generation before has told all it knows
 	listen sync.Once
 }
@@ -52,10 +57,13 @@ func newCounters(own prometheus.Gatherer) *counters {
 
 // told is what one generation sends.
 type told struct {
-	// All says that it is the first word, of one that has handed over; Last that
-	// nothing follows.
+	// All says that what it knows of others is in it: the first word of one that
+	// has handed over, and what it has heard since. Last says that nothing follows.
 	All  bool `json:"all,omitempty"`
 	Last bool `json:"last,omitempty"`
+	// Ended are generations whose last counts are among those of the ended ones,
+	// in this word or in one before.
+	Ended []int `json:"ended,omitempty"`
 	// Counts are delimited protocol buffers, by generation.
 	Counts map[int][]byte `json:"counts"`
 }
@@ -73,6 +81,9 @@ func (c *counters) tell(generation int, all, last bool) ([]byte, error) {
 	if all {
 		c.mu.Lock()
 		known := maps.Clone(c.known)
+		c.left = c.left.plus(c.known[ofEnded])
+		delete(c.known, ofEnded)
+		t.Ended, c.recent, c.news = c.recent, nil, false
 		c.mu.Unlock()
 		for g, f := range known {
 			if t.Counts[g], err = f.encode(); err != nil {
@@ -81,6 +92,20 @@ func (c *counters) tell(generation int, all, last bool) ([]byte, error) {
 		}
 	}
 	return json.Marshal(t)
+}
+
+// unsaid reports whether something was heard that was not told on.
+func (c *counters) unsaid() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.news
+}
+
+// resume takes back what was told to a successor that has died.
+func (c *counters) resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known[ofEnded], c.left = c.known[ofEnded].plus(c.left), nil
 }
 
 // hear takes in what another generation has sent.
@@ -99,6 +124,11 @@ func (c *counters) hear(r keeper.Relayed) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.news = true
+	for _, g := range t.Ended {
+		delete(c.known, g)
+		c.end(g)
+	}
 	for g, f := range decoded {
 		switch {
 		case g == ofEnded && t.All: // nobody else has it: it is handed from one to the next
@@ -127,6 +157,12 @@ func (c *counters) hear(r keeper.Relayed) error {
 func (c *counters) fold(generation int) {
 	c.known[ofEnded] = c.known[ofEnded].plus(c.known[generation])
 	delete(c.known, generation)
+	c.end(generation)
+}
+
+// end notes that nothing more is counted of a generation.
+func (c *counters) end(generation int) {
+	c.recent = append(c.recent, generation)
 	if len(c.ended) >= maxKnown {
 		delete(c.ended, slices.Min(slices.Collect(maps.Keys(c.ended))))
 	}
@@ -161,6 +197,7 @@ func (c *counters) Gather() ([]*dto.MetricFamily, error) {
 	for _, f := range c.known {
 		sum = sum.plus(f)
 	}
+	sum = sum.plus(c.left)
 	c.mu.Unlock()
 	list := make([]*dto.MetricFamily, 0, len(sum))
 	for _, name := range slices.Sorted(maps.Keys(sum)) {
@@ -252,17 +289,17 @@ func labelsOf(m *dto.Metric) string {
 // version counts in others.
 func addMetric(a, b *dto.Metric) {
 	if a.Counter != nil && b.Counter != nil {
-		a.Counter.Value = proto.Float64(a.Counter.GetValue() + b.Counter.GetValue())
+		a.Counter.Value = new(a.Counter.GetValue() + b.Counter.GetValue())
 	}
 	if a.Histogram == nil || b.Histogram == nil {
 		return
 	}
-	a.Histogram.SampleCount = proto.Uint64(a.Histogram.GetSampleCount() + b.Histogram.GetSampleCount())
-	a.Histogram.SampleSum = proto.Float64(a.Histogram.GetSampleSum() + b.Histogram.GetSampleSum())
+	a.Histogram.SampleCount = new(a.Histogram.GetSampleCount() + b.Histogram.GetSampleCount())
+	a.Histogram.SampleSum = new(a.Histogram.GetSampleSum() + b.Histogram.GetSampleSum())
 	for _, bucket := range a.Histogram.GetBucket() {
 		for _, other := range b.Histogram.GetBucket() {
 			if bucket.GetUpperBound() == other.GetUpperBound() {
-				bucket.CumulativeCount = proto.Uint64(bucket.GetCumulativeCount() + other.GetCumulativeCount())
+				bucket.CumulativeCount = new(bucket.GetCumulativeCount() + other.GetCumulativeCount())
 			}
 		}
 	}

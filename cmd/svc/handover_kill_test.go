@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -23,7 +22,7 @@ func TestKillAtRandom(t *testing.T) {
 	const rounds = 25
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // a test that can be repeated
+	random := rand.New(rand.NewPCG(seed, seed))
 	first, second, third := freeAddress(t), freeAddress(t), freeAddress(t)
 	s := newSubject(t, moving(first, second, 0))
 	s.run()
@@ -103,7 +102,7 @@ func TestKilledKeeperWithRequests(t *testing.T) {
 	s.run()
 	worker := s.serving().PID
 	answered := make(chan string, 1)
-	go func() { answered <- s.echo("3s") }()
+	s.echo("3s", answered)
 	s.eventually("the request", func() bool { return s.status().Generations[0].Connections["http1"] == 1 })
 	s.signal(syscall.SIGKILL)
 	<-s.done
@@ -125,17 +124,21 @@ func TestKilledKeeperWithRequests(t *testing.T) {
 	s.stop()
 }
 
-// echo is a request that takes a time, and what became of it.
-func (s *subject) echo(delay string) string {
+// echo makes a request that takes a time, and tells what became of it.
+func (s *subject) echo(delay string, answered chan<- string) {
+	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.url+"/v1/echo?delay="+delay, nil)
 	if err != nil {
-		return err.Error()
+		s.t.Fatal(err)
 	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err.Error()
-	}
-	_ = resp.Body.Close()
-	return strings.TrimSpace(resp.Status)
+	go func() {
+		resp, err := client.Do(req)
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		_ = resp.Body.Close()
+		answered <- resp.Status
+	}()
 }

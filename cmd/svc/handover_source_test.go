@@ -162,14 +162,16 @@ func TestRollbackOverRestarts(t *testing.T) {
 
 	// One that dies on probation is no pin that holds the service down.
 	before := s.serving()
-	asked := make(chan result, 1)
-	go func() { asked <- s.svc("rollback", two) }()
+	asked, folder := make(chan result, 1), s.folder
+	go func() { asked <- folder.svc("rollback", two) }()
 	g := s.next(before.Number, keeper.StateProbation)
 	s.kill(g.PID, syscall.SIGKILL)
 	<-asked
 	s.eventually("the one before serves", func() bool { return s.table().Serving == before.Number })
-	if !s.has(first, 2) && !s.has(first, 1) || !s.has(second, 2) && !s.has(second, 1) {
-		t.Error("after a rollback whose generation died")
+	for _, address := range []string{first, second} {
+		if body, ok := s.at(address); !ok || strings.Contains(body, `"n":3`) {
+			t.Errorf("after a rollback whose generation died, %s: %v %s", address, ok, body)
+		}
 	}
 	s.eventually("the outcome", func() bool { return s.status().Last.Outcome == reload.RestartFailed })
 
@@ -200,7 +202,7 @@ func TestPlanOfARestart(t *testing.T) {
 	s.run()
 	answered := make(chan string, 2)
 	for range 2 {
-		go func() { answered <- s.echo("2s") }()
+		s.echo("2s", answered)
 	}
 	s.eventually("the requests", func() bool { return s.status().Generations[0].Connections["http1"] == 2 })
 	s.write("new.yaml", moving(first, second, 1))

@@ -36,14 +36,14 @@ func TestStatusInEachSituation(t *testing.T) {
 	s.svc("status").want(t, 1, "no service answers", "svc run")
 	s.svc("status", "--wait", "--timeout", "300ms").want(t, 1, "no service answers")
 	s.svc("restart").want(t, 1, "no keeper answers", "svc run")
-	waited := make(chan result, 1)
-	go func() { waited <- s.svc("status", "--wait", "--timeout", "18s") }()
+	waited, folder := make(chan result, 1), s.folder
+	go func() { waited <- folder.svc("status", "--wait", "--timeout", "18s") }()
 	s.run()
 	(<-waited).want(t, 0, "healthy")
 
 	// One drains.
 	answered := make(chan string, 1)
-	go func() { answered <- s.echo("4s") }()
+	s.echo("4s", answered)
 	s.eventually("the request", func() bool { return s.status().Generations[0].Connections["http1"] == 1 })
 	old := s.serving()
 	s.svc("restart").want(t, 0, "restarted")
@@ -84,18 +84,14 @@ func TestStatusInEachSituation(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.write("program", "no program\n")
-	got := s.svc("restart")
-	got.want(t, 1, "restart_failed", s.program)
+	s.svc("restart").want(t, 1, "restart_failed", s.program)
 	s.svc("status").want(t, 0, "healthy", "failed", s.program)
 	s.kill(s.serving().PID, syscall.SIGKILL)
 	s.eventually("a failed start", func() bool { table := s.table(); return table.Serving == 0 && table.Trouble != "" })
 	s.svc("status").want(t, 1, "not healthy", "trouble", s.program)
-	got = s.svc("reload")
-	if got.code != 1 {
-		t.Errorf("reload without a worker: %d %s%s", got.code, got.stdout, got.stderr)
-	}
+	s.svc("history").want(t, 1, "does not answer", "svc status")
 	s.svc("restart").want(t, 1, "restart_failed", s.program)
-	go func() { waited <- s.svc("status", "--wait", "--timeout", "19s") }()
+	go func() { waited <- folder.svc("status", "--wait", "--timeout", "19s") }()
 	if err := os.Rename(s.program+".away", s.program); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +103,7 @@ func TestStatusInEachSituation(t *testing.T) {
 	s.settled()
 
 	// It stops.
-	go func() { answered <- s.echo("3s") }()
+	s.echo("3s", answered)
 	s.eventually("the request", func() bool { return s.status().Generations[0].Connections["http1"] == 1 })
 	s.signal(syscall.SIGTERM)
 	s.eventually("it is stopping", func() bool { table, err := s.ask(); return err == nil && table.Stopping })
@@ -173,7 +169,7 @@ func TestAPIShapes(t *testing.T) {
 	}
 	defer func() { _ = idle.Close() }()
 	answered := make(chan string, 1)
-	go func() { answered <- s.echo("2s") }()
+	s.echo("2s", answered)
 	s.eventually("connections", func() bool { return s.status().Generations[0].Connections["http1"] == 2 })
 
 	var restart map[string]any
@@ -322,10 +318,10 @@ func TestStopAtAnyTime(t *testing.T) {
 	// Twice, with a request under way in two generations.
 	s.run()
 	answered := make(chan string, 2)
-	go func() { answered <- s.echo("10m") }()
+	s.echo("10m", answered)
 	s.eventually("a request", func() bool { return s.status().Generations[0].Connections["http1"] == 1 })
 	s.svc("restart").want(t, 0, "restarted")
-	go func() { answered <- s.echo("10m") }()
+	s.echo("10m", answered)
 	s.eventually("another", func() bool {
 		g, ok := youngest(s.table(), keeper.StateProbation, keeper.StateServing)
 		return ok && g.Connections["http1"] == 1

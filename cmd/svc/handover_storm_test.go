@@ -18,8 +18,8 @@ import (
 // restartAsked asks the keeper for a restart in another goroutine. The result
 // comes when it is over.
 func (s *subject) restartAsked() chan error {
-	result := make(chan error, 1)
-	go func() { result <- keeper.AskRestart(s.t.Context(), s.path(".svc")) }()
+	result, dir := make(chan error, 1), s.path(".svc")
+	go func() { result <- keeper.AskRestart(s.t.Context(), dir) }()
 	return result
 }
 

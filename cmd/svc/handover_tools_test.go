@@ -48,14 +48,14 @@ func newSubject(t *testing.T, config string) *subject {
 
 // launchOnly starts the service with what it writes in a file, so that the end of a
 // killed keeper is seen before that of its workers.
-func (s *subject) launchOnly(flags ...string) {
+func (s *subject) launchOnly() {
 	s.t.Helper()
 	log, err := os.OpenFile(s.path("log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	r := &running{folder: s.folder, cmd: s.command(append([]string{"run"}, flags...)...), log: &lockedBuffer{}, done: make(chan struct{})}
+	r := &running{folder: s.folder, cmd: s.command("run"), log: &lockedBuffer{}, done: make(chan struct{})}
 	r.cmd.Path = s.program
 	r.cmd.Args[0] = s.program
 	if s.workIn != "" {
@@ -81,9 +81,9 @@ func (s *subject) launchOnly(flags ...string) {
 }
 
 // run starts the service, also once more after its end, and waits for it.
-func (s *subject) run(flags ...string) {
+func (s *subject) run() {
 	s.t.Helper()
-	s.launchOnly(flags...)
+	s.launchOnly()
 	if got := s.svc("status", "--wait", "--timeout", "15s"); got.code != 0 {
 		s.t.Fatalf("the service did not start: %s\n%s", got.stderr, s.logged())
 	}
@@ -268,6 +268,9 @@ func (s *subject) nothingLeft() {
 		s.t.Errorf("processes after the stop: keepers %v, workers %v", keepers, workers)
 	}
 	err := filepath.WalkDir(s.path(".svc"), func(path string, e os.DirEntry, err error) error {
+		if errors.Is(err, os.ErrNotExist) && path == s.path(".svc") {
+			return nil // it was stopped before it made the folder
+		}
 		if err != nil {
 			return err
 		}

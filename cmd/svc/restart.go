@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,7 +68,8 @@ func (b *bootstrap) restart(ctx context.Context) (restartResult, error) {
 		err := b.ask(ctx, restartTimeout, func(ctx context.Context, c *admin.Client) error {
 			return c.Post(ctx, "/api/v1/restart", nil, nil, &result)
 		})
-		if answer, ok := errors.AsType[*admin.Problem](err); ok {
+		if answer, ok := errors.AsType[*admin.Problem](err); ok &&
+			(answer.Status == http.StatusServiceUnavailable || answer.Status == http.StatusConflict) {
 			return restartResult{Outcome: restartFailed, Reason: answer.Error()}, nil
 		}
 		return result, err

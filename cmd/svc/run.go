@@ -206,25 +206,26 @@ func (s *service) serve(ctx context.Context, operator []net.Listener, sockets *l
 			s.log.Info("serving", "addresses", shownAddresses(service), "admin", shownAddresses(others),
 				"revision", s.manager.Load().ID, "config", s.describeSource(), "state", s.stateDir, "version", version)
 		},
-		HandedOver: func() {
+		HandedOver: func() { //nolint:contextcheck // what it begins ends with next.end
 			s.manager.Suspend()
-			next.begin(api.stop) //nolint:contextcheck // it ends with next.end
+			next.begin(api.stop)
 		},
 		Resumed: func(cause error, again []net.Listener) { //nolint:contextcheck // as above
 			s.manager.Return(cause)
 			next.end()
+			s.counters.resume()
 			api.start(again, 0)
 		},
 		Reload: s.reload,
 	})
 	stopManager()
 	managing.Wait()
-	if next.end() {
-		s.tell(false, true)
-	}
-	api.stop()
 	deaf()
 	listening.Wait()
+	if next.end() {
+		s.tell(s.counters.unsaid(), true)
+	}
+	api.stop()
 	if err == nil {
 		s.log.Info("stopped")
 	}

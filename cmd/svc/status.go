@@ -132,6 +132,9 @@ func (b *bootstrap) ask(ctx context.Context, timeout time.Duration, call func(co
 	case errors.As(err, &network) && network.Op == "remote error": // a TLS alert
 		return fmt.Errorf("the service at %s refuses the connection: show it a certificate with SVC_ADMIN_CERT and SVC_ADMIN_KEY: %w", b.admin, err)
 	}
+	if errors.Is(err, context.DeadlineExceeded) { // its socket is there
+		return fmt.Errorf("the service at %s does not answer within %v; \"svc status\" tells how it is: %w", b.admin, timeout, err)
+	}
 	return fmt.Errorf("no service answers at %s: start one with \"svc run\", or name it with --admin or SVC_STATE_DIR: %w", b.admin, err)
 }
 

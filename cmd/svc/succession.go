@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hotsvc/svc/server/certs"
+	"github.com/hotsvc/svc/server/keeper"
 )
 
 // succession is what a generation tells the next one beside the config: the
@@ -56,15 +57,26 @@ func (s *service) listen(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			for { // what has come by then is heard too
+				select {
+				case r := <-s.worker.Relayed():
+					s.hear(r)
+				default:
+					return
+				}
+			}
 		case r := <-s.worker.Relayed():
-			if r.Name != countersState {
-				continue
-			}
-			if err := s.counters.hear(r); err != nil {
-				s.log.Warn("counts of another generation", "error", err)
-			}
+			s.hear(r)
 		}
+	}
+}
+
+func (s *service) hear(r keeper.Relayed) {
+	if r.Name != countersState {
+		return
+	}
+	if err := s.counters.hear(r); err != nil {
+		s.log.Warn("counts of another generation", "error", err)
 	}
 }
 
@@ -95,7 +107,7 @@ func (n *succession) begin(before func()) {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				n.service.tell(false, false)
+				n.service.tell(n.service.counters.unsaid(), false)
 			}
 		}
 	})
