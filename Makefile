@@ -51,7 +51,7 @@ fuzz: ## Each fuzz target for some seconds (FUZZ_SECONDS=120 is shared by all of
 
 # The environment reaches the tests: with REQUIRE_REAL=1 one that needs a real backend and finds none fails.
 unit: ## All tests, with the race detector
-	$(call each,go test,go test -race -shuffle=on -timeout 15m ./...)
+	$(call each,go test,go test -race -shuffle=on -timeout 40m ./...)
 
 # Benchmarks in compare/rivals name the library in a sub-benchmark, lib=NAME, ours first: benchstat sets them side by side
 # and prints the ratios.

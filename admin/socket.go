@@ -16,7 +16,7 @@ const maxSocketPath = 103
 // CheckSocketPath tells whether a unix socket can have this path.
 func CheckSocketPath(path string) error {
 	if len(path) > maxSocketPath {
-		return fmt.Errorf("admin socket %s: the path has %d bytes, a socket's may have %d: choose a shorter state folder", path, len(path), maxSocketPath)
+		return fmt.Errorf("unix socket %s: the path has %d bytes, a socket's may have %d: choose a shorter state folder", path, len(path), maxSocketPath)
 	}
 	return nil
 }

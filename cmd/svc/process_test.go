@@ -120,9 +120,12 @@ func (f *folder) svcInput(stdin string, args ...string) result {
 	cmd := f.command(args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		f.t.Fatalf("svc %v: %v", args, err)
+	}
 	kill := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
-	err := cmd.Run()
+	err := cmd.Wait()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		f.t.Fatalf("svc %v: %v", args, err)

@@ -70,8 +70,10 @@ func (b *bootstrap) run(ctx context.Context, alone bool) error {
 	if _, err := b.layers(); err != nil {
 		return err
 	}
-	if err := admin.CheckSocketPath(filepath.Join(b.stateDir, adminSocket)); err != nil {
-		return err
+	for _, name := range []string{adminSocket, keeper.Socket} {
+		if err := admin.CheckSocketPath(filepath.Join(b.stateDir, name)); err != nil {
+			return err
+		}
 	}
 	level := new(slog.LevelVar)
 	s := &service{bootstrap: b, log: newLogger(b.stderr, level), level: level, registry: prometheus.NewRegistry(), counted: prometheus.NewRegistry()}

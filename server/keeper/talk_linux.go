@@ -105,8 +105,8 @@ func (k *keeper) restartAsked(ctx context.Context, g *generation, m message, fil
 		}
 		k.send(g, answer)
 	}
-	if g != k.serving {
-		tell(&Error{Text: "another generation serves", Environment: true})
+	if m.Content && g != k.serving {
+		tell(&Error{Text: "another generation serves, which follows the sources itself", Environment: true})
 		return
 	}
 	a := &attempt{reason: m.Reason, at: time.Now(), content: -1, waiters: []func(*Error){tell}}
