@@ -17,6 +17,9 @@ import (
 func serveKept(ctx context.Context, g *generation) error {
 	return keeper.Run(ctx, keeper.Options{StateDir: g.StateDir}, func(ctx context.Context, w *keeper.Worker) (err error) {
 		config := server.Default()
+		// With TLS the old processes keep their idle connections until these are used:
+		// as many as there are restarts within the longest pause of a client.
+		config.Drain.MaxGenerations = 100
 		options := server.Options{Handler: load.Handler(g.record), Config: fixed(&config)}
 		if g.Certificate != "" {
 			config.TLS.Mode = server.ModeTLS
