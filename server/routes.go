@@ -92,7 +92,7 @@ type check struct {
 
 func ready(c *gin.Context, readyFunc func() error) {
 	checks := []check{{Name: "accepting", OK: true}, {Name: "ready", OK: true}}
-	if conn := liveconn.FromContext(c.Request.Context()); conn != nil && conn.Registry().Draining() {
+	if conn := liveconn.FromContext(c.Request.Context()); conn != nil && !conn.Served() {
 		checks[0] = check{Name: "accepting", Reason: "the server is draining"}
 	}
 	if readyFunc != nil {

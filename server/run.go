@@ -214,6 +214,7 @@ func (r *run) end() {
 	}
 	r.stage, r.began = stageEnding, time.Now()
 	r.scan = scan{need: true}
+	r.server.registry.Kept(nil)
 	r.tell(r.limit()) // readiness fails from here on
 	r.shut(every)
 	for _, a := range r.adopting {
@@ -243,6 +244,7 @@ func (r *run) handOver(h keeper.Handover) {
 	// whatever the former successor has not taken goes to this one.
 	r.stopMoving(keys)
 	r.scan = scan{need: true}
+	r.server.registry.Kept(h.Kept) // a load balancer is to stay
 	r.tell(r.by)
 	r.shut(func(a *accepting) bool { _, kept := h.Kept[a.key]; return kept })
 	if len(keys) == 0 {
@@ -280,6 +282,7 @@ func (r *run) resume(listeners []net.Listener) {
 		return
 	}
 	r.stopMoving(nil)
+	r.server.registry.Kept(nil)
 	r.server.registry.Resume()
 	r.stage, r.by, r.ended, r.settled, r.told = stageServing, time.Time{}, false, false, drainTold{}
 	r.server.leaving.Store(false)

@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -196,6 +198,9 @@ func (r *running) environmentIsClean() {
 	r.t.Helper()
 	for _, g := range r.known().Generations {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", g.PID))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has just ended
+		}
 		if err != nil {
 			r.t.Fatal(err)
 		}

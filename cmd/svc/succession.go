@@ -20,6 +20,8 @@ type succession struct {
 const (
 	// tellTime is how often a draining generation tells what it has counted.
 	tellTime = 500 * time.Millisecond
+	// keepTime is how often the keys of TLS sessions are left to later generations.
+	keepTime = 10 * time.Minute
 	// hearTime is how long a new generation waits for the word of the one before
 	// until it shows its metrics.
 	hearTime = time.Second
@@ -40,9 +42,8 @@ func (s *service) ticketKeys() *certs.Tickets {
 	return tickets
 }
 
-// keepTickets leaves the keys to the generations after this one. A new key is
-// made by each of them for itself, and lost with it at the worst: a client whose
-// session cannot be resumed makes a new one.
+// keepTickets leaves the keys to the generations after this one. They change once
+// a day, so this is done again and again.
 func (s *service) keepTickets() {
 	data, err := s.tickets.Marshal()
 	if err != nil {
@@ -54,6 +55,8 @@ func (s *service) keepTickets() {
 
 // listen takes in what other generations tell, until ctx ends.
 func (s *service) listen(ctx context.Context) {
+	again := time.NewTicker(keepTime)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -67,6 +70,8 @@ func (s *service) listen(ctx context.Context) {
 			}
 		case r := <-s.worker.Relayed():
 			s.hear(r)
+		case <-again.C:
+			s.keepTickets() // the keeper takes them from the one that serves
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hotsvc/svc/server/socket"
 )
 
 const (
@@ -54,13 +56,12 @@ func listenAsk(ctx context.Context, dir string) (l net.Listener, unclean bool, e
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return nil, false, fmt.Errorf("remove old keeper socket: %w", err)
 	}
-	var config net.ListenConfig
-	l, err = config.Listen(ctx, "unix", path)
+	addresses, err := socket.Resolve(ctx, []string{"unix:" + path})
+	if err == nil {
+		l, err = socket.Listen(ctx, addresses[0], 0o600)
+	}
 	if err != nil {
 		return nil, unclean, fmt.Errorf("listen on keeper socket: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, unclean, errors.Join(fmt.Errorf("protect keeper socket: %w", err), l.Close())
 	}
 	return l, unclean, nil
 }

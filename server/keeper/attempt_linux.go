@@ -208,10 +208,10 @@ func (k *keeper) failed(ctx context.Context, number int, cause *Error) {
 		r.Outcome = outcomeSuperseded
 		k.log.Info("restart is superseded", "generation", number, "reason", cause.Text)
 	} else {
+		k.failures++
 		k.log.Error("restart has failed; what served before goes on", "generation", number, "reason", cause.Text)
 	}
 	k.lastRestart = r
-	k.failures++
 	a.end(cause)
 	k.manager.ready(k.summary())
 	if k.serving == nil {

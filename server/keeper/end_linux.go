@@ -162,6 +162,7 @@ func (k *keeper) undo(dead *generation, cause *Error) {
 		r = *k.lastRestart
 	} // else another one has been tried meanwhile
 	r.Outcome, r.Error = outcomeUndone, text
+	k.failures++
 	k.lastRestart = &r
 	old.enter(StateServing)
 	// It is told, which does not mean that it does.

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -76,7 +77,8 @@ func (g *generation) end() *Error {
 	}
 	// Killed from outside is the environment's doing: the memory ran out, or
 	// somebody did it. A crash is taken for the content's.
-	return &Error{Text: text, Environment: g.status.Signaled() && g.status.Signal() == unix.SIGKILL}
+	outside := []syscall.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGINT, unix.SIGHUP}
+	return &Error{Text: text, Environment: g.status.Signaled() && slices.Contains(outside, g.status.Signal())}
 }
 
 func (g *generation) close() {

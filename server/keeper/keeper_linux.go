@@ -209,7 +209,7 @@ func (k *keeper) tick(ctx context.Context, now time.Time) {
 			return false
 		}
 		k.log.Warn("re-read has not answered", "question", id)
-		k.manager.ready(k.summary())
+		k.tellReady()
 		return true
 	})
 	if over(k.respawn) && !k.stopping {
@@ -253,14 +253,24 @@ func (k *keeper) send(g *generation, m message, files ...int) bool {
 func (k *keeper) reload() {
 	if k.serving == nil {
 		k.log.Warn("re-read on signal: no generation serves")
-		k.manager.reloading("re-reading the sources")
-		k.manager.ready(k.summary()) // or it waits for that
+		if k.ready && !k.stopping {
+			k.manager.reloading("re-reading the sources")
+			k.tellReady() // or it waits for that
+		}
 		return
 	}
 	k.questions++
 	k.reloads[k.questions] = time.Now().Add(reloadTime)
 	k.manager.reloading("re-reading the sources")
 	k.send(k.serving, message{Kind: kindReload, ID: k.questions})
+}
+
+// tellReady ends what reloading has begun. It is not said before the first start
+// has succeeded, which it would end, nor when the service stops.
+func (k *keeper) tellReady() {
+	if k.ready && !k.stopping {
+		k.manager.ready(k.summary())
+	}
 }
 
 // summary is the table in one line.

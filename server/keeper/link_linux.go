@@ -86,7 +86,7 @@ func runWorker(ctx context.Context, o Options, work func(context.Context, *Worke
 	err = work(ctx, w)
 	if err != nil {
 		var kind interface{ Retryable() bool }
-		failed := message{Kind: kindFailed, Error: err.Error(), Retryable: errors.As(err, &kind) && kind.Retryable()}
+		failed := message{Kind: kindFailed, Error: err.Error(), Retryable: errors.Is(err, context.Canceled) || errors.As(err, &kind) && kind.Retryable()}
 		if l.channel.send(failed) == nil {
 			err = nil // it is told
 		}

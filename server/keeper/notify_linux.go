@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -67,9 +68,14 @@ func notify(state string, wait time.Duration) error {
 	return nil
 }
 
-func (m *manager) ready(status string) { m.tell("READY=1\nSTATUS=" + status) }
-func (m *manager) status(text string)  { m.tell("STATUS=" + text) }
-func (m *manager) alive()              { m.tell(daemon.SdNotifyWatchdog) }
+func (m *manager) ready(status string) { m.tell("READY=1\n" + statusLine(status)) }
+func (m *manager) status(text string)  { m.tell(statusLine(text)) }
+
+// statusLine is a text as one line: another line would be another order to the
+// service manager, and texts come from workers.
+func statusLine(text string) string { return "STATUS=" + strings.ReplaceAll(text, "\n", "; ") }
+
+func (m *manager) alive() { m.tell(daemon.SdNotifyWatchdog) }
 
 // reloading begins what ready ends. Without the time a manager of Type
 // notify-reload waits for it in vain (systemd.service(5)).
@@ -78,7 +84,7 @@ func (m *manager) reloading(status string) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return // it has failed for no process yet
 	}
-	m.tell(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d\nSTATUS=%s", now.Nano()/1000, status))
+	m.tell(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d\n%s", now.Nano()/1000, statusLine(status)))
 }
 
 func (m *manager) stopping() {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -67,6 +68,14 @@ func sameFile(a, b string) bool {
 // It is in a process group of its own, so that a terminal's signals reach the
 // keeper alone.
 func (p program) start(control, crash int) (pid int, err error) {
+	// A process begins with the signal mask of the thread that starts it, and the
+	// runtime's threads have what the keeper was started with.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var none, before unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &none, &before); err == nil {
+		defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }() // it was the mask
+	}
 	pid, err = syscall.ForkExec( //nolint:gosec // it is this program again
 		p.path, p.args, &syscall.ProcAttr{
 			Env:   p.env,
@@ -91,8 +100,9 @@ func newCrashFile() (int, error) {
 // maxCrash is how much of a crash's first lines is kept.
 const maxCrash = 512
 
-// readCrash returns the first line that the runtime wrote when the process
-// crashed, or "". What follows, the goroutines, is on stderr.
+// readCrash says what the runtime wrote first when the process crashed, or "".
+// What the program has panicked with may be a secret that it tripped over: it
+// stays on stderr, with the goroutines.
 func readCrash(fd int) string {
 	buf := make([]byte, maxCrash)
 	n, err := unix.Pread(fd, buf, 0)
@@ -100,7 +110,12 @@ func readCrash(fd int) string {
 		return ""
 	}
 	line, _, _ := strings.Cut(strings.ToValidUTF8(string(buf[:n]), ""), "\n")
-	return line
+	for _, own := range []string{"panic: runtime error: ", "fatal error: ", "SIG"} { // the runtime's own words
+		if strings.HasPrefix(line, own) {
+			return line
+		}
+	}
+	return "it panicked, see its stderr"
 }
 
 // exited is a child that has ended.

@@ -44,7 +44,7 @@ func TestFailedRestartChangesNothing(t *testing.T) {
 	for _, c := range []struct{ phase, do, reason string }{
 		{"start", "exit 0", "exited with code 0"},
 		{"start", "exit 1", "exited with code 1"},
-		{"listened", "panic", "test has it panic"},
+		{"listened", "panic", "it panicked, see its stderr"},
 		{"prepare", "segv", "SIGSEGV"},
 		{"listened", "kill", "killed"},
 		{"run", "exit 1", "exited with code 1"},

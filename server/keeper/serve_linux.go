@@ -119,11 +119,17 @@ func (v *serving) run(ctx context.Context, listeners []net.Listener) error {
 			v.drains = true
 			v.stop()
 		case <-v.worker.stops:
-			if stopping {
+			switch {
+			case stopping:
 				_ = v.service.Close() // Run tells what it cut off
+			case gone != nil && !v.drains && v.channel.send(message{Kind: kindRestart, Reason: "a signal to stop to the worker"}) == nil:
+				// The sockets stay open: who connects while this one drained without a
+				// successor would wait for its end.
+				v.log.Warn("a signal to stop came to this worker: it asks for a successor first; the service is stopped by its keeper", "keeper", v.worker.KeeperPID())
+			default:
+				v.stop()
 			}
 			stopping = true
-			v.stop()
 		case sig := <-v.worker.others:
 			v.worker.signalled(sig, v.reloads)
 		}
@@ -162,7 +168,7 @@ func (v *serving) obey(ctx context.Context, o order) {
 			return
 		}
 		v.adopt.Go(func() {
-			if err := v.service.Adopt(ctx, from); err != nil {
+			if err := v.service.Adopt(ctx, from); err != nil && ctx.Err() == nil {
 				v.log.Warn("take over idle connections", "generation", o.Generation, "error", err)
 			}
 		})

@@ -63,7 +63,7 @@ func (k *keeper) message(ctx context.Context, g *generation, m message, files []
 	case kindReloaded:
 		if _, asked := k.reloads[m.ID]; asked {
 			delete(k.reloads, m.ID)
-			k.manager.ready(k.summary())
+			k.tellReady()
 		}
 	default: // of a newer version
 	}

@@ -56,6 +56,24 @@ func (r *Registry) Resume() {
 // Draining reports whether the registry drains.
 func (r *Registry) Draining() bool { return r.drain.on.Load() }
 
+// Kept names the listeners that a successor serves, by their keys: for their
+// clients a drain is no end of the service. nil: there is no successor.
+func (r *Registry) Kept(keys map[string]bool) { r.kept.Store(&keys) }
+
+// Served reports whether the service goes on where the connection came from: in
+// this process, or in a successor.
+func (c *Conn) Served() bool {
+	if !c.registry.Draining() {
+		return true
+	}
+	kept := c.registry.kept.Load()
+	if kept == nil {
+		return false
+	}
+	_, served := (*kept)[c.options.Key]
+	return served
+}
+
 // Draining returns a channel that is closed while the server drains. It is for
 // handlers that hold a connection for long, hijacked or not. A drain can be
 // undone, when a successor has died that was to take over: a handler that has

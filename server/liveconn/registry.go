@@ -63,6 +63,7 @@ type Registry struct {
 	// moving are the keys of the listeners whose connections may leave; nil:
 	// none. It changes with mu held.
 	moving atomic.Pointer[map[string]bool]
+	kept   atomic.Pointer[map[string]bool] // listeners that a successor serves, by key
 	moved  atomic.Uint64
 	// detached gets a value when there is something in leaving.
 	detached chan struct{}
