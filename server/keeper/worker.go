@@ -72,8 +72,9 @@ func (w *Worker) settle() { w.once.Do(func() { close(w.settled) }) }
 // Restart asks for a restart with a content, or, with nil, the one in force. It
 // returns when the new generation accepts, and this one is about to be told so,
 // or why it does not: an error with the method Retryable, which tells whether a
-// later try may succeed. When ctx ends before the new one was told to accept, it
-// is given up, and nothing has changed.
+// later try may succeed. When ctx ends before the new one was told to accept, a
+// restart with a content is given up, and nothing has changed; one without goes
+// on for the others who may wait for it.
 func (w *Worker) Restart(ctx context.Context, content []byte) error {
 	if w.keeper == nil {
 		return errNoKeeper
