@@ -158,6 +158,11 @@ func (k *keeper) accepting(ctx context.Context, g *generation) {
 		}
 	}
 	k.giveUp(g)
+	for _, l := range k.sockets.list {
+		if l.inherited && !l.wantedBy(g) {
+			k.log.Warn("the service manager listens on an address that the configuration does not name: who connects there waits", "address", l.key)
+		}
+	}
 	k.squeeze(g)
 	k.trouble = ""
 	seconds := g.since.Sub(a.at).Seconds()

@@ -34,7 +34,8 @@ type Table struct {
 	Restarts       uint64  `json:"restarts"`
 	RestartSeconds float64 `json:"restart_seconds"`
 	Failed         uint64  `json:"restarts_failed"`
-	// Trouble says why no generation serves, or why the next try waits.
+	// Trouble says why no generation serves, why the next try waits, or that one has
+	// died on probation and the one before serves again.
 	Trouble  string `json:"trouble,omitempty"`
 	Stopping bool   `json:"stopping,omitempty"`
 }

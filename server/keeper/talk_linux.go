@@ -148,7 +148,9 @@ func (k *keeper) table() Table {
 		KeeperPID: unix.Getpid(), Version: k.options.Version, Since: k.since.UTC(), LastRestart: k.lastRestart,
 		Restarts: k.done, RestartSeconds: k.seconds, Failed: k.failures,
 		Trouble: k.trouble, Stopping: k.stopping, Generations: []Generation{},
-		Listeners: k.sockets.keys(func(l *listening) bool { return l.retire.IsZero() && !k.alias(l) }),
+		Listeners: k.sockets.keys(func(l *listening) bool {
+			return l.retire.IsZero() && !k.alias(l) && (!l.inherited || l.wantedBy(k.serving))
+		}),
 	}
 	if k.serving != nil {
 		t.Serving = k.serving.number
